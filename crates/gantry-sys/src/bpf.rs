@@ -1,0 +1,1 @@
+//! eBPF programs of the device controller.

@@ -1,0 +1,8 @@
+//! The only unsafe code of Gantry: system calls that no library wraps, behind functions that cannot be misused.
+//!
+//! Nothing here decides anything. Each function is one system call, or one indivisible idiom of a few, and returns the
+//! kernel's error as `std::io::Error` or `rustix::io::Errno`.
+
+pub mod bpf;
+pub mod netlink;
+pub mod sched;

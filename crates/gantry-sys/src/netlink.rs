@@ -1,0 +1,1 @@
+//! Route netlink, as far as a runtime needs it.

@@ -1,0 +1,1 @@
+//! Scheduling, I/O priority, NUMA policy, execution domain.
