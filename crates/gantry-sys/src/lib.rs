@@ -4,5 +4,11 @@
 //! kernel's error as `std::io::Error` or `rustix::io::Errno`.
 
 pub mod bpf;
+pub mod clone;
+pub mod exec;
+pub mod misc;
+pub mod mount;
 pub mod netlink;
+pub mod ns;
 pub mod sched;
+pub mod seccomp;

@@ -1,0 +1,58 @@
+//! Single system calls that rustix lacks: session keyrings, ranges of descriptors, texts of errors.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Joins a new session keyring of that name (keyctl_join_session_keyring(3)).
+pub fn join_session_keyring(name: &CStr) -> io::Result<i32> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: the name ends in NUL.
+    let id = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id as i32) }
+}
+
+/// Lets the possessor's user link and search a keyring, so that processes of the container's user find it
+/// (keyctl_describe(3), keyctl_setperm(3)).
+pub fn widen_keyring(id: i32) -> io::Result<()> {
+    const KEYCTL_SETPERM: libc::c_int = 5;
+    // Possessor: everything; user: view, read, search, link.
+    const PERMISSIONS: u32 = 0x3f00_0000 | 0x001b_0000;
+    // SAFETY: no memory arguments.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, id, PERMISSIONS) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` on to be closed on exec (close_range(2)).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: marking descriptors closes none before exec.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends a signal, by number, to the process that `pidfd` is open on (pidfd_send_signal(2)). Real-time signals, which
+/// rustix's type leaves out, can be sent too; 0 only asks whether the process is there.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it as for kill(2).
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel's text for an error number, in lower case, as the field's tools print it: `no such file or directory`.
+pub fn error_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn texts() {
+        assert_eq!(super::error_text(libc::ENOENT), "no such file or directory");
+        assert_eq!(super::error_text(libc::EACCES), "permission denied");
+    }
+}
