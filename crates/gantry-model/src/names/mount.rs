@@ -173,7 +173,7 @@ impl MountOptions {
             Some(Meaning::SourceNoFollow) => self.src_nofollow = true,
             Some(Meaning::DestinationNoFollow) => self.dest_nofollow = true,
             Some(Meaning::Idmap { recursive }) => {
-                self.idmap = Some(IdmapOption { recursive, ..IdmapOption::default() })
+                self.idmap = Some(IdmapOption { recursive, ..IdmapOption::default() });
             }
             None => match option.split_once('=') {
                 Some((name @ ("idmap" | "ridmap"), ranges)) => {
