@@ -1,0 +1,8 @@
+//! The command line front of the OCI runtime: what was asked, where it is logged, how a process in the foreground is
+//! looked after, and how results are written. What a container is, and how it is made, is in `gantry-runtime`.
+//!
+//! It is a library so that tests and developer commands read the same table of commands as the executable.
+
+pub mod cli;
+pub mod log;
+pub mod time;
