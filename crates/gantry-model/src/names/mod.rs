@@ -13,6 +13,7 @@ pub mod ioprio;
 pub mod mempolicy;
 pub mod mount;
 pub mod namespace;
+pub mod netdevice;
 pub mod personality;
 pub mod rlimit;
 pub mod scheduler;
