@@ -1,0 +1,10 @@
+//! What compiled filters do, seen through the interpreter: by cases, against a naive reading of the same profile, against
+//! libseccomp, and in the kernel.
+
+mod cache;
+mod cases;
+mod kernel_headers;
+mod oracle;
+mod properties;
+mod reference;
+mod support;
