@@ -104,6 +104,11 @@ pub fn set_personality(persona: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Says that a test did not run, past the capture that would keep it from being seen.
+    fn skipped(test: &str, why: impl std::fmt::Display) {
+        let _ = io::Write::write_all(&mut io::stderr(), format!("\nSKIPPED {test}: {why}\n").as_bytes());
+    }
+
     /// Runs in a thread of its own, so that what is set does not outlive the test.
     fn apart<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| scope.spawn(test).join().unwrap())
@@ -124,7 +129,7 @@ mod tests {
                     assert_eq!(field("/proc/thread-self/sched", "prio"), priority, "{attr:?}");
                 }
                 (Err(e), Ok(_)) if e.raw_os_error() == Some(libc::EPERM) => {
-                    eprintln!("SKIPPED: no right to set {attr:?}");
+                    skipped("scheduler", format!("no right to set {attr:?}"));
                 }
                 (got, expect) => {
                     assert_eq!(got.map_err(|e| e.raw_os_error()).err(), expect.err().map(Some), "{attr:?}")
@@ -175,7 +180,7 @@ mod tests {
         apart(|| {
             match set_memory_policy(2, &[1]) {
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    eprintln!("SKIPPED: the kernel has no NUMA policies, or they are not allowed here: {e}");
+                    skipped("memory_policies", format!("they are not there, or not allowed: {e}"));
                     return;
                 }
                 result => result.unwrap(),
@@ -193,7 +198,7 @@ mod tests {
         let read = || std::fs::read_to_string("/proc/thread-self/personality").map(|text| text.trim().to_owned());
         apart(|| {
             let Ok(before) = read() else {
-                eprintln!("SKIPPED: /proc/thread-self/personality cannot be read");
+                skipped("personalities", "/proc/thread-self/personality cannot be read");
                 return;
             };
             assert_eq!(before, "00000000");

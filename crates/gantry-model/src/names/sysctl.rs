@@ -72,7 +72,7 @@ pub fn path(name: &str) -> Result<String, NameError> {
     if name.contains('\0') {
         return invalid("the name has a NUL character");
     }
-    let dots = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('.'));
+    let dots = name.chars().find(|&c| c == '.' || c == '/') == Some('.');
     let exchange = |c| match c {
         '.' => '/',
         '/' => '.',

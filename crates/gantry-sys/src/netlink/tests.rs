@@ -3,13 +3,18 @@ use std::process::Command;
 
 use super::*;
 
+/// Says that a test did not run, past the capture that would keep it from being seen.
+fn skipped(test: &str, why: impl fmt::Display) {
+    let _ = io::Write::write_all(&mut io::stderr(), format!("\nSKIPPED {test}: {why}\n").as_bytes());
+}
+
 /// Runs a test in a network namespace of its own, by a thread that ends with it; a namespace goes with its last user,
 /// and takes its devices along, however the test ends.
 fn isolated(name: &str, test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| match ns::unshare(libc::CLONE_NEWNET) {
             Ok(()) => test(),
-            Err(error) => eprintln!("SKIPPED: {name}: no network namespace can be made here: {error}"),
+            Err(error) => skipped(name, format!("no network namespace can be made here: {error}")),
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
@@ -45,7 +50,7 @@ fn iproute(arguments: &[&str]) -> Option<String> {
     match Command::new("ip").args(arguments).output() {
         Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
         Err(error) => {
-            eprintln!("SKIPPED: comparison with iproute2, which does not run here: {error}");
+            skipped("comparison with iproute2", format!("it does not run here: {error}"));
             None
         }
     }
@@ -215,7 +220,7 @@ fn what_fails_there_is_brought_back() {
         let closed =
             in_namespace(target.as_fd(), || std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
         if let Err(error) = closed {
-            eprintln!("SKIPPED: what_fails_there_is_brought_back: IPv6 cannot be switched off: {error}");
+            skipped("what_fails_there_is_brought_back", format!("IPv6 cannot be switched off: {error}"));
             return;
         }
         let error = move_link("gm0", target.as_fd(), "eth0").unwrap_err();

@@ -84,7 +84,7 @@ fn split_first(text: &str, escapes: bool) -> (&str, &str) {
             _ if escaped => escaped = false,
             '\\' if escapes => escaped = true,
             '"' if quotes => quoted = !quoted,
-            ',' if !quoted => return text.split_at_checked(at).map_or((text, ""), |(first, rest)| (first, &rest[1..])),
+            ',' if !quoted => return (text.get(..at).unwrap_or(text), text.get(at + 1..).unwrap_or_default()),
             _ => {}
         }
     }
