@@ -1,4 +1,4 @@
-//! Scheduling, CPU affinity, I/O priority, NUMA policy, execution domain.
+//! Scheduling, CPU affinity, I/O priority, resource limits, NUMA policy, execution domain.
 //!
 //! These are the calls for which libc and rustix have no wrapper, or one that is bounded to 1024 CPUs. A process id of 0
 //! means the calling thread.
@@ -25,15 +25,6 @@ struct KernelSchedAttr {
     util_max: u32,
 }
 
-/// Whose I/O priority is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoPriorityOf {
-    /// A thread's.
-    Process(i32),
-    /// Every process's of a process group.
-    Group(i32),
-}
-
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -56,33 +47,39 @@ pub fn set_scheduler(pid: i32, attr: &SchedAttr) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) })
 }
 
-/// Restricts a thread to the CPUs of a mask; bit n of word m is CPU 64 m + n (sched_setaffinity(2)).
-pub fn set_affinity(pid: i32, mask: &[u64]) -> io::Result<()> {
+/// Restricts the calling thread to the CPUs of a mask; bit n of word m is CPU 64 m + n (sched_setaffinity(2)).
+pub fn set_affinity(mask: &[u64]) -> io::Result<()> {
     // SAFETY: the mask has the length given, in bytes, and is only read.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) })
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })
 }
 
-/// The CPUs a thread may run on, as a mask without zero words at its end (sched_getaffinity(2)).
-pub fn affinity(pid: i32) -> io::Result<Vec<u64>> {
+/// The CPUs the calling thread may run on, as a mask without zero words at its end (sched_getaffinity(2)).
+pub fn affinity() -> io::Result<Vec<u64>> {
     let mut mask = vec![0_u64; MAX_WORDS];
     let size = size_of_val(mask.as_slice());
     // SAFETY: the mask has room for the length given, in bytes.
-    let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, pid, size, mask.as_mut_ptr()) };
-    check(written)?;
+    check(unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size, mask.as_mut_ptr()) })?;
     while mask.last() == Some(&0) {
         mask.pop();
     }
     Ok(mask)
 }
 
-/// Sets an I/O class and priority, as [`gantry_model::names::ioprio::value`] makes it (ioprio_set(2)).
-pub fn set_io_priority(of: IoPriorityOf, value: u16) -> io::Result<()> {
-    let (which, who) = match of {
-        IoPriorityOf::Process(pid) => (1, pid),
-        IoPriorityOf::Group(pid) => (2, pid),
-    };
+/// Sets the I/O class and priority of the calling thread, as [`gantry_model::names::ioprio::value`] makes it
+/// (ioprio_set(2)). Its children inherit it; its process group, which may hold others' processes, is left alone.
+pub fn set_io_priority(value: u16) -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     // SAFETY: no memory arguments.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, which, who, libc::c_int::from(value)) })
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, libc::c_int::from(value)) })
+}
+
+/// Sets a resource limit of a process, its soft and its hard value; all ones is unlimited (prlimit(2)).
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    // `struct rlimit64`.
+    let limit = [soft, hard];
+    let old = std::ptr::null_mut::<[u64; 2]>();
+    // SAFETY: the new limit is two 64-bit numbers and only read; the old one is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), old) })
 }
 
 /// Sets the NUMA policy of the calling thread: mode with its flags, and the mask of its nodes (set_mempolicy(2)).
@@ -148,14 +145,13 @@ mod tests {
     #[test]
     fn affinities() {
         apart(|| {
-            let all = affinity(0).unwrap();
+            let all = affinity().unwrap();
             let first = all.iter().position(|&word| word != 0).unwrap();
             let mut one = vec![0; MAX_WORDS];
             one[first] = all[first] & all[first].wrapping_neg();
-            set_affinity(0, &one).unwrap();
-            assert_eq!(affinity(0).unwrap(), one[..=first]);
-            assert_eq!(set_affinity(0, &[]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
-            assert_eq!(affinity(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+            set_affinity(&one).unwrap();
+            assert_eq!(affinity().unwrap(), one[..=first]);
+            assert_eq!(set_affinity(&[]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         });
     }
 
@@ -166,13 +162,29 @@ mod tests {
             unsafe { libc::syscall(libc::SYS_ioprio_get, 1, 0) }
         };
         apart(|| {
-            set_io_priority(IoPriorityOf::Process(0), 0x4006).unwrap();
+            set_io_priority(0x4006).unwrap();
             assert_eq!(get(), 0x4006);
-            set_io_priority(IoPriorityOf::Process(0), 0x6000).unwrap();
+            set_io_priority(0x6000).unwrap();
             assert_eq!(get() >> 13, 3);
-            let error = set_io_priority(IoPriorityOf::Process(0), 0xffff).unwrap_err();
+            let error = set_io_priority(0xffff).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         });
+    }
+
+    #[test]
+    fn rlimits() {
+        // A process of its own: limits are the whole process's.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let results = [set_rlimit(pid, 7, 5, 9), set_rlimit(pid, 4, 9, 5), set_rlimit(pid, 99, 0, 0)];
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let errors = results.map(|result| result.err().and_then(|e| e.raw_os_error()));
+        assert_eq!(errors, [None, Some(libc::EINVAL), Some(libc::EINVAL)]);
+        let limits = limits.unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Max", "open", "files", "5", "9", "files"]);
     }
 
     #[test]
