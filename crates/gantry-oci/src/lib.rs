@@ -4,5 +4,7 @@
 //! It is a library so that tests and developer commands read the same table of commands as the executable.
 
 pub mod cli;
+pub mod console;
+pub mod foreground;
 pub mod log;
 pub mod time;

@@ -3,6 +3,7 @@
 mod documents;
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 
 use super::table::{COMMANDS, Flag, GLOBAL};
@@ -403,7 +404,7 @@ fn errors() {
     for line in lines {
         let args = if line.is_empty() { Vec::new() } else { split(line) };
         let error = parse(args).expect_err(line);
-        out.push_str(&format!("$ gantry-oci {line}\n{error}\n"));
+        let _ = write!(out, "$ gantry-oci {line}\n{error}\n");
     }
     insta::assert_snapshot!("errors", out);
 }
