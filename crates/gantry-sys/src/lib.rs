@@ -11,4 +11,5 @@ pub mod mount;
 pub mod netlink;
 pub mod ns;
 pub mod sched;
+pub mod signal;
 pub mod seccomp;
