@@ -4,6 +4,7 @@
 //! crate, and it depends on no other crate of the workspace, so that it builds while they do not.
 
 mod counts;
+mod peers;
 mod sh;
 mod vm;
 
@@ -14,8 +15,10 @@ use std::process::ExitCode;
 type Command = fn(&[String]) -> Result<ExitCode>;
 
 /// Every command: its name, what it does in a line, and its function.
-const COMMANDS: &[(&str, &str, Command)] =
-    &[("vm", "run a command, or the integration suite, in a virtual machine with cgroup v2 alone", vm::main)];
+const COMMANDS: &[(&str, &str, Command)] = &[
+    ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
+    ("vm", "run a command, or the whole suite, in a virtual machine with cgroup v2 alone", vm::main),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
