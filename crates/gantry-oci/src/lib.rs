@@ -5,6 +5,16 @@
 
 pub mod cli;
 pub mod console;
+pub mod features;
 pub mod foreground;
 pub mod log;
+pub mod output;
+pub mod template;
 pub mod time;
+
+/// Says on stderr, past the capture of a test's output, that a test did not run, and why.
+#[cfg(test)]
+fn skipped(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_model::ContainerId;
+use gantry_model::names::signal;
 use gantry_model::oci::linux::{BlockIo, Cpu, Memory, Pids, Resources};
 
 use super::scan::{Matches, Scope, scan};
@@ -327,7 +328,9 @@ fn sub_cgroups(flags: &mut Matches) -> Result<BTreeMap<String, String>, UsageErr
 fn kill(flags: &mut Matches) -> Result<Kill, UsageError> {
     let all = flags.switch("all")?;
     let target = target(flags)?;
-    let signal = optional(flags, "the signal")?.filter(|s| !s.is_empty()).unwrap_or_else(|| "SIGTERM".to_owned());
+    let text = optional(flags, "the signal")?.filter(|s| !s.is_empty()).unwrap_or_else(|| "SIGTERM".to_owned());
+    let signal = signal::parse(&text)
+        .map_err(|_| flags.bad("the signal", &text, "a name as TERM or SIGTERM, or a number from 0 to 64"))?;
     Ok(Kill { target, signal, all })
 }
 

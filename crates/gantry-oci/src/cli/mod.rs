@@ -255,8 +255,8 @@ impl Eq for Pattern {}
 pub struct Kill {
     /// The containers.
     pub target: Target,
-    /// The signal as given: a name, with or without SIG, or a number.
-    pub signal: String,
+    /// The signal's number, 0 to 64; 0 only asks whether the process is there.
+    pub signal: i32,
     /// Send it to all processes, and do not mind a container that is not running.
     pub all: bool,
 }

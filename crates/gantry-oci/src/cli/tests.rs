@@ -87,7 +87,7 @@ fn containerd() {
     );
     check(
         &format!("{global} kill --all web 9"),
-        &format!("{g} }}, command: Kill(Kill {{ target: Id((\"web\")), signal: \"9\", all: true }})"),
+        &format!("{g} }}, command: Kill(Kill {{ target: Id((\"web\")), signal: 9, all: true }})"),
     );
     check(
         &format!("{global} delete --force web"),
@@ -256,11 +256,12 @@ fn exec() {
 #[test]
 fn others() {
     let plain = |command: &str| format!("global: Global {{ }}, command: {command}");
-    check("kill web", &plain(r#"Kill(Kill { target: Id(("web")), signal: "SIGTERM" })"#));
-    check("kill web -9", &plain(r#"Kill(Kill { target: Id(("web")), signal: "-9" })"#));
+    check("kill web", &plain(r#"Kill(Kill { target: Id(("web")), signal: 15 })"#));
+    check("kill web rtmin+3", &plain(r#"Kill(Kill { target: Id(("web")), signal: 37 })"#));
+    check("kill web 0", &plain(r#"Kill(Kill { target: Id(("web")) })"#));
     check(
         "kill -a -r ^web- KILL",
-        &plain(r#"Kill(Kill { target: Matching(Pattern(("^web-"))), signal: "KILL", all: true })"#),
+        &plain(r#"Kill(Kill { target: Matching(Pattern(("^web-"))), signal: 9, all: true })"#),
     );
     check("delete --regex ^(a|b)+$", &plain(r#"Delete(Delete { target: Matching(Pattern(("^(a|b)+$"))) })"#));
     check("list -q", &plain("List(List { quiet: true })"));
@@ -318,8 +319,11 @@ fn every_flag_is_read() {
         for argument in spec.arguments {
             args.push(argument.split('|').next().unwrap_or_default().trim_matches(['[', ']', '.']).into());
         }
-        if matches!(spec.name, "man" | "help") {
-            args.pop();
+        // What is in brackets is a name, but no value.
+        match spec.name {
+            "man" | "help" => drop(args.pop()),
+            "kill" => drop(args.pop().map(|_| args.push("TERM".into()))),
+            _ => {}
         }
         let parsed = parse(args.clone());
         assert!(parsed.is_ok(), "{args:?}: {}", parsed.err().unwrap());
@@ -382,6 +386,9 @@ fn errors() {
         "exec --cgroup :a web ls",
         "exec --cgroup cpu:a --cgroup cpu:b web ls",
         "kill web TERM 9",
+        "kill web -9",
+        "kill web SIGFOO",
+        "kill web 65",
         "delete --regex (",
         "list web",
         "list -f yaml",

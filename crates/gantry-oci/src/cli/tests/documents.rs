@@ -57,8 +57,7 @@ fn taken_by(program: &[&str], text: &str) {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = spawned else {
-        eprintln!("SKIPPED: {} is not installed", program[0]);
-        return;
+        return crate::skipped(&format!("{} is not installed, and did not read what is written for it", program[0]));
     };
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -102,8 +101,7 @@ fn bash_completes() {
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expect, "{words:?}");
     };
     if Command::new("bash").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: bash is not installed");
-        return;
+        return crate::skipped("bash is not installed, and did not complete");
     }
     check(&["re"], "resume restore");
     check(&["--log-format", ""], "text json");
