@@ -1,1 +1,26 @@
-//! To be filled.
+//! The OCI runtime: makes containers from bundles, and looks after them.
+//!
+//! A configuration and what is known of the host are lowered, purely, to a list of steps; an interpreter carries them
+//! out ([`step`]). What has been made is recorded under the state root before it is made, so that whatever is cut off
+//! can be removed wholly ([`record`]).
+
+pub mod error;
+pub mod host;
+pub mod record;
+pub mod seal;
+pub mod step;
+
+mod console;
+mod filter;
+mod interp;
+mod lifecycle;
+mod lower;
+
+pub use error::{Error, Result};
+pub use lifecycle::{Created, CreateRequest, ExecRequest, Report, Runtime};
+pub use lower::{ConsoleTo, Flags, Host};
+
+/// Lowers a configuration for a host that is given as data, and returns the steps as text: for tests and fuzzing.
+pub fn lower_text(config: &[u8], host: &Host) -> Result<String> {
+    lifecycle::lower_text(config, host)
+}

@@ -1,0 +1,78 @@
+//! Finding out about the host, as far as a configuration makes it matter.
+
+use std::path::Path;
+
+use gantry_cgroup::{Layout, Location};
+use gantry_model::oci::spec::Spec;
+use rustix::process::{getegid, geteuid};
+
+use crate::lower::{CgroupMount, CgroupMounts, Host};
+
+/// The inode of the first user namespace, fixed by the kernel.
+const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
+
+/// Looks at the host.
+pub(crate) fn detect(spec: &Spec) -> Host {
+    let first = rustix::fs::readlink("/proc/self/ns/user", vec![]).is_ok_and(|link| link.as_bytes() == FIRST_USER_NAMESPACE);
+    let process = spec.process.as_ref();
+    let asks_apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty());
+    let asks_selinux = process.is_some_and(|process| !process.selinux_label.is_empty())
+        || spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty());
+    let asks_resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
+    Host {
+        privileged: geteuid().is_root() && first,
+        in_user_namespace: !first,
+        euid: geteuid().as_raw(),
+        egid: getegid().as_raw(),
+        apparmor: asks_apparmor && apparmor(),
+        selinux: asks_selinux && selinux(),
+        resctrl: if asks_resctrl { resctrl() } else { None },
+        cgroup_mounts: CgroupMounts::default(),
+    }
+}
+
+/// Whether AppArmor is on.
+pub fn apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.first() == Some(&b'Y'))
+}
+
+/// Whether SELinux is on.
+pub fn selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+/// Where resctrl is mounted.
+pub fn resctrl() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let point = fields.nth(1)?;
+        (fields.next()? == "resctrl").then(|| point.to_owned())
+    })
+}
+
+/// How a mount of type cgroup is made, from the hierarchies of the host and the container's place in them.
+pub(crate) fn cgroup_mounts(layout: &Layout, location: &Location) -> CgroupMounts {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut mounts = CgroupMounts { v2: layout.is_v2(), ..CgroupMounts::default() };
+    for mount in &layout.v1 {
+        let subsystems: Vec<String> =
+            mount.name.iter().map(|name| format!("name={name}")).chain(mount.controllers.iter().cloned()).collect();
+        let own = |h: &&gantry_cgroup::Hierarchy| h.subsystems.iter().any(|s| subsystems.contains(s));
+        let host_path = location.v1.iter().find(own).map_or_else(|| text(&mount.point), |h| text(&h.dir));
+        let options = match &mount.name {
+            Some(name) => vec![("none".to_owned(), None), ("name".to_owned(), Some(name.clone()))],
+            None => mount.controllers.iter().map(|controller| (controller.clone(), None)).collect(),
+        };
+        let dir = mount.point.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        for controller in mount.controllers.iter().filter(|controller| **controller != dir && mount.controllers.len() > 1) {
+            mounts.links.push((controller.clone(), dir.clone()));
+        }
+        mounts.hierarchies.push(CgroupMount { dir, options, v2: false, host_path });
+    }
+    if let Some(mount) = &layout.unified {
+        let host_path = location.unified_dir().map_or_else(|| text(&mount.point), text);
+        mounts.hierarchies.push(CgroupMount { dir: "unified".to_owned(), options: vec![], v2: true, host_path });
+    }
+    mounts
+}

@@ -1,0 +1,221 @@
+//! Operations on a container that exists.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use gantry_cgroup::{Layout, Stats, plan_update};
+use gantry_model::ContainerId;
+use gantry_model::oci::linux::Resources;
+use gantry_model::oci::state::{State, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+
+use super::{Report, Runtime};
+use crate::error::{Context, Error, Errors, Result};
+use crate::filter::filter_of;
+use crate::interp::hooks;
+use crate::interp::{Channel, Child, Message, send_notify, start_address};
+use crate::record::Record;
+use crate::step::HookKind;
+
+const KILL: i32 = 9;
+/// How long a killed process is waited for.
+const DEATH: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    /// All containers. One that cannot be read, because it is being removed or is broken, comes with its error.
+    pub fn list(&self) -> Result<Vec<(ContainerId, Result<Report>)>> {
+        Ok(self.store.list()?.into_iter().map(|id| (id.clone(), self.report(&id))).collect())
+    }
+
+    /// Starts a created container: its program runs when this returns, and its poststart hooks have.
+    pub fn start(&self, id: &ContainerId) -> Result<()> {
+        let directory = self.store.open(id)?;
+        let Report { record, spec, status } = self.report(id)?;
+        if status != Status::Created {
+            return Err(Error::Status { action: "start", id: id.to_string(), status });
+        }
+        let gone = || Error::Status { action: "start", id: id.to_string(), status: Status::Stopped };
+        let child = Child { pid: record.pid, pidfd: record.process().ok_or_else(gone)? };
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .context(|| "make a socket".to_owned())?;
+        let address = start_address(directory.as_fd()).context(|| "name the start socket".to_owned())?;
+        connect(&socket, &address).context(|| format!("connect to the start socket of {id}"))?;
+        let channel = Channel::from_socket(socket);
+        // From here on the container counts as started; if this process is killed now, its process sees the end of the
+        // connection and waits on, so a second start is refused and only removal is left.
+        directory.remove_start_socket()?;
+        channel.send(&Message::Go).context(|| format!("start {id}"))?;
+        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        loop {
+            match channel.receive().context(|| format!("wait for the start of {id}"))? {
+                Some(Message::NotifyFd(number)) => {
+                    let Some(profile) = seccomp else { return Err(Error::InitDied("it sent a listener unasked".to_owned())) };
+                    let filter = filter_of(profile, self.store.root())?;
+                    send_notify(&child, number, &filter, &record.state(&spec, Status::Created))?;
+                    channel.send(&Message::Go).context(|| format!("start {id}"))?;
+                }
+                Some(Message::Failed { step, cause }) if step.is_empty() => return Err(Error::InitDied(cause)),
+                Some(Message::Failed { step, cause }) => return Err(Error::Step { step, cause }),
+                Some(other) => return Err(Error::InitDied(format!("unexpected message {other:?}"))),
+                None => break,
+            }
+        }
+        let poststart = spec.hooks.as_ref().map_or(&[][..], |hooks| &hooks.poststart);
+        if poststart.is_empty() {
+            return Ok(());
+        }
+        hooks::run(HookKind::Poststart, poststart, &record.state(&spec, Status::Running)).inspect_err(|_| {
+            let _ = self.delete(id, true);
+        })
+    }
+
+    /// Sends a signal to a container's first process, or to all of its processes.
+    pub fn kill(&self, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+        let directory = self.store.open(id)?;
+        let record = directory.record()?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        if all {
+            return Ok(record.cgroup.kill_all(signal)?);
+        }
+        let status = directory.status(&record);
+        let stopped = || Error::Status { action: "kill", id: id.to_string(), status: Status::Stopped };
+        if matches!(status, Status::Stopped | Status::Creating) {
+            return Err(Error::Status { action: "kill", id: id.to_string(), status });
+        }
+        let process = record.process().ok_or_else(stopped)?;
+        gantry_sys::misc::pidfd_send_signal(process.as_fd(), signal).context(|| format!("signal container {id}"))?;
+        // A frozen process dies only once it thaws.
+        if signal == KILL && status == Status::Paused {
+            record.cgroup.thaw()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a container holds. With `force` its processes are killed, whatever it is doing.
+    pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
+        let directory = match self.store.open(id) {
+            Err(Error::NotFound(_)) if force => return Ok(()),
+            result => result?,
+        };
+        let Some(record) = directory.record()? else {
+            // Making it was cut off before anything but the directory was made.
+            return directory.remove();
+        };
+        let status = directory.status(&record);
+        let spec = directory.config();
+        if status != Status::Stopped && !force {
+            return Err(Error::Status { action: "delete", id: id.to_string(), status });
+        }
+        let mut errors = Errors::default();
+        if let Some(process) = record.process() {
+            let _ = gantry_sys::misc::pidfd_send_signal(process.as_fd(), KILL);
+            if status == Status::Paused {
+                errors.note(record.cgroup.thaw().map_err(Error::from));
+            }
+            await_death(&process);
+        }
+        if record.pid != 0 {
+            errors.note(kill_rest(&record));
+        }
+        errors.note(record.cgroup.delete().map_err(Error::from));
+        for path in record.resctrl.iter().rev() {
+            match rustix::fs::rmdir(path) {
+                Err(rustix::io::Errno::NOENT) => {}
+                result => errors.note(result.context(|| format!("remove {path}"))),
+            }
+        }
+        errors.finish()?;
+        // A poststop hook that fails is warned of, and changes nothing (runtime.md, Lifecycle).
+        if let Ok(spec) = &spec {
+            let state = record.state(spec, Status::Stopped);
+            for hook in spec.hooks.iter().flat_map(|hooks| &hooks.poststop) {
+                if let Err(error) = hooks::run(HookKind::Poststop, std::slice::from_ref(hook), &state) {
+                    self.warn(&error);
+                }
+            }
+        }
+        directory.remove()
+    }
+
+    /// Says what went wrong without being an error.
+    fn warn(&self, error: &Error) {
+        (self.warn)(&error.to_string());
+    }
+
+    /// The state document.
+    pub fn state(&self, id: &ContainerId) -> Result<State> {
+        let report = self.report(id)?;
+        Ok(report.record.state(&report.spec, report.status))
+    }
+
+    /// The processes of a container, ids in the runtime's PID namespace.
+    pub fn pids(&self, id: &ContainerId) -> Result<Vec<i32>> {
+        let record = self.report(id)?.record;
+        if record.cgroup.is_none() {
+            return Ok(record.process().map(|_| record.pid).into_iter().collect());
+        }
+        Ok(record.cgroup.pids()?)
+    }
+
+    /// Freezes a container.
+    pub fn pause(&self, id: &ContainerId) -> Result<()> {
+        let Report { record, status, .. } = self.report(id)?;
+        if !matches!(status, Status::Running | Status::Created) {
+            return Err(Error::Status { action: "pause", id: id.to_string(), status });
+        }
+        Ok(record.cgroup.freeze()?)
+    }
+
+    /// Thaws a container.
+    pub fn resume(&self, id: &ContainerId) -> Result<()> {
+        let Report { record, status, .. } = self.report(id)?;
+        if status != Status::Paused {
+            return Err(Error::Status { action: "resume", id: id.to_string(), status });
+        }
+        Ok(record.cgroup.thaw()?)
+    }
+
+    /// Changes limits of a container.
+    pub fn update(&self, id: &ContainerId, resources: &Resources, schemata: &[String]) -> Result<()> {
+        let Report { record, status, spec } = self.report(id)?;
+        if matches!(status, Status::Stopped | Status::Creating) {
+            return Err(Error::Status { action: "update", id: id.to_string(), status });
+        }
+        let steps = plan_update(&Layout::detect()?, &record.cgroup, resources, &gantry_cgroup::default_device_rules())?;
+        for step in &steps {
+            gantry_cgroup::execute(step, Some(record.pid))?;
+        }
+        if schemata.is_empty() {
+            return Ok(());
+        }
+        let class = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()).map(|rdt| rdt.clos_id.clone());
+        let (Some(class), Some(base)) = (class, crate::host::resctrl()) else {
+            return Err(Error::Unsupported("the container has no class of cache and memory bandwidth to change".to_owned()));
+        };
+        let class = if class.is_empty() { id.to_string() } else { class };
+        let path = format!("{base}/{class}/schemata");
+        std::fs::write(&path, format!("{}\n", schemata.join("\n"))).context(|| format!("write {path}"))
+    }
+
+    /// What a container uses.
+    pub fn stats(&self, id: &ContainerId) -> Result<Stats> {
+        let Report { record, status, .. } = self.report(id)?;
+        if status == Status::Stopped {
+            return Err(Error::Status { action: "measure", id: id.to_string(), status });
+        }
+        Ok(record.cgroup.stats()?)
+    }
+}
+
+/// Kills what is left in a container's cgroup, and where it shares a PID namespace that is everything it started.
+fn kill_rest(record: &Record) -> Result<()> {
+    if record.cgroup.is_none() || !record.cgroup.exists() || record.cgroup.pids()?.is_empty() {
+        return Ok(());
+    }
+    Ok(record.cgroup.kill_all(KILL)?)
+}
+
+fn await_death(process: &std::os::fd::OwnedFd) {
+    let timeout = Timespec::try_from(DEATH).ok();
+    let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref());
+}
