@@ -39,6 +39,8 @@ const MAX_NODES: usize = 1 << 18;
 pub(crate) struct Nodes {
     list: Vec<Node>,
     ids: HashMap<Node, Id>,
+    /// The return that was asked for last: most calls of a profile have one and the same.
+    last_return: Option<(u32, Id)>,
 }
 
 impl Nodes {
@@ -64,7 +66,14 @@ impl Nodes {
     }
 
     pub(crate) fn returns(&mut self, value: u32) -> Id {
-        self.add(Node::Return(value))
+        if let Some((last, id)) = self.last_return
+            && last == value
+        {
+            return id;
+        }
+        let id = self.add(Node::Return(value));
+        self.last_return = Some((value, id));
+        id
     }
 
     /// The node that tries chains in their order, where the call's number is loaded. A call that matches none goes to
@@ -79,6 +88,7 @@ impl Nodes {
         for (index, chain) in chains.iter().enumerate() {
             scratch.list.clear();
             scratch.ids.clear();
+            scratch.last_return = None;
             for state in states[index].clone() {
                 let nowhere = scratch.returns(!chain.action);
                 let mut fail = |state: State| {

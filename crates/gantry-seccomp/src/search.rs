@@ -10,7 +10,7 @@ use crate::insn::{JEQ, JGE};
 use crate::nodes::{ARCHITECTURE, Id, NUMBER, Node, Nodes};
 use crate::profile::{CallRules, Plan, RET_KILL_THREAD};
 use crate::rules::{self, Chain, Condition};
-use crate::tables::BY_NUMBER;
+use crate::tables::{BY_NUMBER, ROWS};
 
 /// Makes the graph of a plan: its nodes and the first of them.
 pub(crate) fn build(plan: &Plan) -> Result<(Nodes, Id), Error> {
@@ -180,7 +180,7 @@ const MULTIPLEXERS: [Multiplexer; 2] = [
 /// place of the condition on the first argument, which is elsewhere then. The other conditions stay, as in libseccomp,
 /// though the arguments that they mean are behind a pointer.
 fn multiplexed(plan: &Plan, row: usize) -> Vec<Chain> {
-    let multiplexer = MULTIPLEXERS.iter().find(|(name, ..)| arch::find(name) == Some(row));
+    let multiplexer = MULTIPLEXERS.iter().find(|(name, ..)| *name == ROWS[row].name);
     let Some((_, mask, members)) = multiplexer else { return Vec::new() };
     let mut chains = Vec::new();
     for (name, number) in *members {
@@ -207,12 +207,12 @@ struct Cluster {
     weight: u32,
 }
 
-/// How many exceptions a cluster has at most: they are tried one after the other, and with three that takes no longer than
+/// How many exceptions a cluster has at most: they are tried one after the other, and with two that takes no longer than
 /// the tree that they replace.
-const MAX_EXCEPTIONS: usize = 3;
+const MAX_EXCEPTIONS: usize = 2;
 
-/// A range's weight is its width up to this: beyond are numbers that no call has.
-const MAX_WEIGHT: u32 = 32;
+/// Beyond this are numbers that no call has yet, and those of x32, which hardly any program uses.
+const MAX_NUMBER: u32 = 512;
 
 fn clusters(ranges: &[Range]) -> Vec<Cluster> {
     let mut clusters = Vec::new();
@@ -229,7 +229,7 @@ fn clusters(ranges: &[Range]) -> Vec<Cluster> {
         }
         at += 1;
         let end = ranges.get(at).map_or(u32::MAX, |next| next.start);
-        cluster.weight = (end - cluster.start).min(MAX_WEIGHT);
+        cluster.weight = (end.min(MAX_NUMBER).saturating_sub(cluster.start)).max(1);
         clusters.push(cluster);
     }
     clusters

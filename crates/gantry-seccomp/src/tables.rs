@@ -1,8 +1,8 @@
 //! The system calls of the architectures that a filter can be compiled for: name, and number on each.
 //!
 //! The numbers are the kernel's own (its `syscall.tbl` files and `asm-generic/unistd.h`), up to Linux 7.1. A name that no
-//! row holds is unknown, and a rule that names it does nothing. Rows are in the order of their names, which the lookup
-//! needs; a test checks it, and checks the numbers against the kernel headers of the machine.
+//! row holds is unknown, and a rule that names it does nothing. A test checks the tables against each other, and the numbers
+//! against the kernel headers of the machine.
 
 /// One system call: its name, and its number in the order of [`crate::Arch`]'s variants, or [`NONE`].
 pub(crate) struct Row {

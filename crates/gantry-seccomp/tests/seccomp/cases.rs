@@ -384,9 +384,9 @@ fn programs_up_to_the_limit_are_made() {
 #[test]
 fn usual_profiles_stay_small() {
     let cases = [
-        ("docker", DOCKER, Arch::X86_64, 260),
-        ("docker arm", DOCKER_ARM, Arch::Aarch64, 150),
-        ("podman", PODMAN, Arch::X86_64, 300),
+        ("docker", DOCKER, Arch::X86_64, 225),
+        ("docker arm", DOCKER_ARM, Arch::Aarch64, 170),
+        ("podman", PODMAN, Arch::X86_64, 252),
     ];
     for (name, text, native, most) in cases {
         let filter = compile(&parse(text), native);

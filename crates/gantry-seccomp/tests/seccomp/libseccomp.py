@@ -3,7 +3,7 @@
 Each line of input is a JSON object, each answered by one line of JSON.
 {"profile": OCI seccomp object, "native": "x86_64", "optimize": bool}
     -> {"program": hex} or {"error": errno}; a name that libseccomp does not know is left out
-{"names": [...]} -> {"unknown": [...]}: those that it does not know
+{"names": [...], "architecture": "x86"} -> {name: number}: negative where there is none
 {"load": hex, "calls": [[number, argument...]]} -> {"results": [errno of each call]}, made in a child under the filter
 {"version": true} -> {"version": "2.5.4"}
 """
@@ -40,6 +40,7 @@ LIB.seccomp_arch_resolve_name.restype = U32
 LIB.seccomp_arch_native.restype = U32
 LIB.seccomp_attr_set.argtypes = [POINTER, INT, U32]
 LIB.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+LIB.seccomp_syscall_resolve_name_arch.argtypes = [U32, ctypes.c_char_p]
 LIB.seccomp_rule_add_array.argtypes = [POINTER, U32, INT, ctypes.c_uint, POINTER]
 LIB.seccomp_export_bpf.argtypes = [POINTER, INT]
 LIB.seccomp_release.argtypes = [POINTER]
@@ -149,7 +150,8 @@ def answer(request):
         version = LIB.seccomp_version().contents
         return {"version": f"{version.major}.{version.minor}.{version.micro}"}
     if "names" in request:
-        return {"unknown": [name for name in request["names"] if resolve(name) == -1]}
+        token = architecture(request["architecture"])
+        return {name: LIB.seccomp_syscall_resolve_name_arch(token, name.encode()) for name in request["names"]}
     return load(request) if "load" in request else compile_profile(request)
 
 

@@ -74,14 +74,29 @@ impl Oracle {
         Ok(unhex(program).as_chunks::<8>().0.iter().map(insn).collect())
     }
 
-    /// Takes out of a profile the names that this libseccomp is too old for, and gives them.
+    /// Takes out of a profile the names that this libseccomp is too old for, on any architecture, and gives them. What
+    /// numbers it knows are ours.
     fn without_unknown(&mut self, profile: &mut Seccomp) -> Vec<String> {
         let names: BTreeSet<&String> = profile.syscalls.iter().flat_map(|rule| &rule.names).collect();
-        let answer = self.ask(&json!({"names": names}));
-        let unknown: Vec<String> = serde_json::from_value(answer["unknown"].clone()).unwrap();
+        let mut unknown = Vec::new();
+        for arch in Arch::ALL {
+            let token = arch.oci_name().trim_start_matches("SCMP_ARCH_");
+            let answer = self.ask(&json!({"names": names, "architecture": token}));
+            for name in &names {
+                let (theirs, ours) = (answer[name.as_str()].as_i64().unwrap(), arch.number(name));
+                let through_another = arch == Arch::X86 && (-224..=-101).contains(&theirs);
+                match ours {
+                    _ if theirs >= 0 => assert_eq!(ours.map(i64::from), Some(theirs), "{arch:?} {name}"),
+                    Some(_) if !through_another => unknown.push((*name).clone()),
+                    _ => {}
+                }
+            }
+        }
         for rule in &mut profile.syscalls {
             rule.names.retain(|name| !unknown.contains(name));
         }
+        unknown.sort();
+        unknown.dedup();
         unknown
     }
 }
@@ -117,6 +132,11 @@ fn hex(program: &[Insn]) -> String {
 
 /// Whether the two may differ: we say that a call does not exist which is newer than the profile.
 fn is_newer(profile: &Seccomp, arch: Arch, data: &SeccompData, ours: u32) -> bool {
+    let arch = match arch {
+        Arch::X86_64 | Arch::X32 if data.nr < 0x4000_0000 => Arch::X86_64,
+        Arch::X86_64 => Arch::X32,
+        other => other,
+    };
     ours == ENOSYS && {
         let rules = profile.syscalls.iter().flat_map(|rule| &rule.names);
         let named: Vec<u32> = rules.filter_map(|name| arch.number(name)).collect();
@@ -159,7 +179,7 @@ fn check(oracle: &mut Oracle, random: &mut Random, name: &str, mut profile: Secc
                     );
                     newer += 1;
                 }
-                if arch == native && attempt == 0 && nr < 472 {
+                if arch == native && attempt == 0 && nr & 0x3fff_ffff < 472 {
                     (steps, their_steps, runs) = (steps + our.steps, their_steps + their.steps, runs + 1);
                 }
             }
@@ -168,12 +188,12 @@ fn check(oracle: &mut Oracle, random: &mut Random, name: &str, mut profile: Secc
     assert!(compared > 50_000, "{name}: {compared} calls compared");
     note(&format!(
         "{name}: {} instructions, libseccomp {} (as a tree {}); {:.1} run for a native call, libseccomp's tree {:.1}; \
-         {compared} calls alike, {newer} newer than the profile; names it does not know: {}",
+         {compared} calls alike, {newer} newer than the profile; names it is too old for: {}",
         ours.program.len(),
         plain.len(),
         theirs.len(),
-        f64::from(steps as u32) / f64::from(runs),
-        f64::from(their_steps as u32) / f64::from(runs),
+        f64::from(steps as u32) / f64::from(runs.max(1)),
+        f64::from(their_steps as u32) / f64::from(runs.max(1)),
         unknown.len(),
     ));
 }
@@ -202,49 +222,58 @@ fn usual_profiles_do_what_libseccomp_does() {
     check(&mut oracle, &mut random, "docker for x32 alone", x32, Arch::X32);
 }
 
-/// Random conditions, all with one action: where rules overlap, libseccomp's order does not matter, only what they mean.
+/// Random conditions on one call of one architecture, all with one action: where rules overlap, libseccomp's order does not
+/// matter, only what they mean.
+///
+/// These are the profiles that libseccomp, as of 2.6, gets right: one rule of several conditions, or several rules of one,
+/// and then orderings against 32 bits only. Beyond, it merges the rules' trees in ways that lose some; there, the naive
+/// reading is the measure, in the tests of properties.
+fn is_order(op: &str) -> bool {
+    ["_LT", "_LE", "_GT", "_GE"].iter().any(|end| op.ends_with(end))
+}
+
 #[test]
 fn random_conditions_do_what_libseccomp_does() {
     let Some(mut oracle) = Oracle::start("random_conditions_do_what_libseccomp_does") else { return };
     let mut random = Random::new("random_conditions_do_what_libseccomp_does");
-    let names =
-        ["read", "write", "openat", "clone", "personality", "socket", "accept4", "ipc", "socketcall", "shmget", "bind"];
+    let names = ["write", "openat", "personality", "socket", "accept4", "ipc", "socketcall", "shmget", "bind"];
     let mut refused = 0;
-    for round in 0..400 {
+    for round in 0..1000 {
         let (default, action) = random.pick(&[("ERRNO", "ALLOW"), ("ALLOW", "ERRNO"), ("KILL", "LOG")]);
-        let rules = (0..1 + random.below(8)).map(|_| {
-            let conditions = random.pick(&[0, 1, 1, 1, 1, 2, 3]);
-            let args = (0..conditions).map(|_| condition(&mut random)).collect();
-            rule(&[random.pick(&names)], action, args)
+        let (name, arch) = (random.pick(&names), random.pick(&Arch::ALL));
+        let (rules, conditions) = random.pick(&[(1, 0), (1, 3), (1, 2), (2, 1), (3, 1), (4, 1), (4, 1)]);
+        let rules = (0..rules).map(|_| {
+            let mut args: Vec<_> = (0..conditions).map(|_| condition(&mut random)).collect();
+            let repeated = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
+            for arg in args.iter_mut().filter(|arg| (rules > 1 || repeated) && is_order(&arg.op)) {
+                arg.value &= 0xffff_ffff;
+            }
+            rule(&[name], action, args)
         });
-        let profile = profile(default, &Arch::ALL, rules.collect());
-        let native = random.pick(&[Arch::X86_64, Arch::Aarch64]);
-        let Ok(theirs) = oracle.compile(&profile, native, false) else {
+        let profile = profile(default, &[], rules.collect());
+        let Ok(theirs) = oracle.compile(&profile, arch, false) else {
             refused += 1;
             continue;
         };
-        let ours = compile(&profile, native);
-        for arch in Arch::ALL {
-            for name in names {
-                let Some(nr) = arch.number(name) else { continue };
-                for _ in 0..25 {
-                    let mut args = arguments(&mut random, &profile);
-                    if arch == Arch::X86 && nr == 117 {
-                        args[0] &= 0xffff;
-                    }
-                    let data = call(arch, nr, args);
-                    let (our, their) = (simulate(&ours.program, &data).unwrap(), simulate(&theirs, &data).unwrap());
-                    if our != their && !is_newer(&profile, arch, &data, our) {
-                        let meant = evaluate(&profile, native, &data);
-                        panic!(
-                            "round {round}: {our:#x}, libseccomp {their:#x}, meant {meant:#x} at {data:x?}\n{profile:#?}"
-                        );
-                    }
+        let ours = compile(&profile, arch);
+        for nr in [arch.number(name), arch.number("socketcall"), arch.number("ipc")].into_iter().flatten() {
+            for _ in 0..60 {
+                let mut args = arguments(&mut random, &profile);
+                if arch == Arch::X86 && nr == 117 {
+                    args[0] &= 0xffff;
                 }
+                let data = call(arch, nr, args);
+                let (our, their) = (simulate(&ours.program, &data).unwrap(), simulate(&theirs, &data).unwrap());
+                let meant = evaluate(&profile, arch, &data);
+                assert!(
+                    our == their || is_newer(&profile, arch, &data, our),
+                    "round {round}: {our:#x}, libseccomp {their:#x}, meant {meant:#x} at {data:x?}\n{}",
+                    json!(profile),
+                );
             }
         }
     }
-    note(&format!("random_conditions_do_what_libseccomp_does: {refused} of 400 profiles were refused by libseccomp"));
+    note(&format!("random_conditions_do_what_libseccomp_does: {refused} of 1000 profiles were refused by libseccomp"));
     assert!(refused < 100);
 }
 

@@ -175,7 +175,7 @@ fn no_profile_makes_the_compiler_fall_over() {
     for round in 0..4000 {
         // Most words are right, or nothing would get past the first check.
         let wrong = random.pick(&[10, 100, 100_000]);
-        let mut word = |random: &mut Random, right: &[&str]| {
+        let word = |random: &mut Random, right: &[&str]| {
             if random.one_in(wrong) { random.pick(&strings).to_owned() } else { random.pick(right).to_owned() }
         };
         let mut profile = Seccomp {

@@ -67,6 +67,14 @@ pub fn evaluate(profile: &Seccomp, native: Arch, data: &SeccompData) -> u32 {
             continue;
         }
         for name in &rule.names {
+            // Through another call, too, a rule without conditions stands for the whole call.
+            let whole = |other: &SyscallRule| {
+                other.args.is_empty() && other.names.contains(name) && action(&other.action, other.errno_ret) != default
+            };
+            let first = profile.syscalls.iter().find(|other| whole(other));
+            if arch.number(name) != Some(data.nr) && first.is_some_and(|first| !std::ptr::eq(first, rule)) {
+                continue;
+            }
             for conditions in chains(rule).into_iter().filter_map(|chain| applies(name, arch, data, chain)) {
                 let conditions = on(arch, conditions);
                 let holds = conditions.iter().all(|condition| holds(condition, data.args, arch));
