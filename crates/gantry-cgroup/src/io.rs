@@ -33,6 +33,7 @@ pub(crate) fn write_error(path: &Path, value: &str, errno: Errno) -> Error {
         Errno::NOENT => "is the controller enabled for this cgroup, and known to the kernel?",
         Errno::INVAL => "the kernel does not accept the value here",
         Errno::RANGE | Errno::OVERFLOW => "the value is out of the kernel's range",
+        Errno::NOSPC => "if this is a cpuset, it has no processors or memory nodes",
         Errno::NODEV => "no such device, or the cgroup was removed",
         Errno::ACCESS | Errno::PERM | Errno::ROFS => "may this user change the cgroup?",
         _ => "",

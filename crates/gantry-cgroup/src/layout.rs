@@ -217,16 +217,9 @@ fn unescape(field: &str) -> String {
     while let Some((&first, tail)) = rest.split_first() {
         let octal = (first == b'\\' && tail.len() >= 3 && tail[..3].iter().all(|b| (b'0'..=b'7').contains(b)))
             .then(|| tail[..3].iter().fold(0_u32, |value, b| value * 8 + u32::from(b - b'0')));
-        match octal.and_then(|value| u8::try_from(value).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(first);
-                rest = tail;
-            }
-        }
+        let byte = octal.and_then(|value| u8::try_from(value).ok());
+        out.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &tail[3..] } else { tail };
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -55,7 +55,7 @@ pub(crate) fn rdma_line(name: &str, limits: &Rdma) -> Result<String, Error> {
     let mut line = name.to_owned();
     for (key, value) in [("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)] {
         if let Some(n) = value {
-            line.push_str(&format!(" {key}={n}"));
+            line.extend([" ", key, "=", &n.to_string()]);
         }
     }
     Ok(line)

@@ -70,7 +70,7 @@ pub(crate) fn unit(path: &str, id: &str, rootless: bool) -> Result<Unit, Error> 
     };
     let slice = if slice.is_empty() { default } else { slice };
     expand_slice(slice)?;
-    let name = if name.ends_with(".slice") {
+    let name = if is_slice(name) {
         expand_slice(name)?;
         name.to_owned()
     } else if prefix.is_empty() {
@@ -83,6 +83,11 @@ pub(crate) fn unit(path: &str, id: &str, rootless: bool) -> Result<Unit, Error> 
         return Err(Error::path(&name, "not the name of a systemd unit (systemd.unit(5))"));
     }
     Ok(Unit { name, slice: slice.to_owned() })
+}
+
+/// Whether a unit is a slice.
+pub(crate) fn is_slice(unit: &str) -> bool {
+    unit.strip_suffix(".slice").is_some()
 }
 
 /// The cgroup of a slice: `a-b.slice` is in `a.slice`, so it is `a.slice/a-b.slice`. The root slice is the empty path.

@@ -110,7 +110,7 @@ impl CreatePlan {
                     refused.push(dir.clone());
                 }
                 (Err(error), _) => {
-                    self.location.dirs().for_each(|dir| drop(remove::try_remove(dir)));
+                    self.location.dirs().for_each(|dir| _ = remove::try_remove(dir));
                     return Err(error);
                 }
             }
@@ -174,7 +174,7 @@ fn with_systemd(layout: &Layout, request: &Request<'_>, resources: &Resources) -
     let unit = path::unit(request.cgroups_path, request.id, request.rootless)?;
     let bus = if request.rootless { Bus::User } else { Bus::System };
     let mut inner = path::expand_slice(&unit.slice)?;
-    if unit.name.ends_with(".slice") {
+    if path::is_slice(&unit.name) {
         inner = path::expand_slice(&unit.name)?;
     } else {
         inner = if inner.is_empty() { unit.name.clone() } else { format!("{inner}/{}", unit.name) };

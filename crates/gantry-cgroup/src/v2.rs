@@ -157,7 +157,7 @@ pub(crate) fn io(dir: &Path, io: &BlockIo) -> Result<Vec<Step>, Error> {
             // v1 takes 0 as unlimited, v2 takes it as an error.
             let rate = if device.rate == 0 { "max".to_owned() } else { device.rate.to_string() };
             let line = lines.entry((device.major, device.minor)).or_default();
-            line.push_str(&format!(" {key}={rate}"));
+            line.extend([" ", key, "=", &rate]);
         }
     };
     throttle("rbps", &io.throttle_read_bps_device);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::step::Bus;
+use crate::systemd::Property;
 use crate::systemd::wire::{Call, FIXED, Kind, Message, Writer, message_length};
-use crate::systemd::{Property, Value};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const SYSTEMD_PATH: &str = "/org/freedesktop/systemd1";
@@ -150,7 +150,7 @@ impl Client {
         for socket in sockets(bus) {
             match Self::open(&socket) {
                 Ok(client) => return Ok(client),
-                Err(error) => tried.push_str(&format!("{error}; ")),
+                Err(error) => tried.extend([error.to_string(), "; ".to_owned()]),
             }
         }
         let what = match bus {
@@ -340,12 +340,6 @@ fn parse_version(text: &str) -> u32 {
     digits[..end].parse().unwrap_or(0)
 }
 
-/// A value as text, for messages of other modules' tests.
-#[cfg(test)]
-pub(crate) fn strings(values: &[&str]) -> Value {
-    Value::Strings(values.iter().map(|&v| v.to_owned()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,13 +374,12 @@ mod tests {
         for (code, kind, value) in [(3, b's', member), (8, b'g', signature)] {
             fields.resize(fields.len().next_multiple_of(8), 0);
             fields.extend([code, 1, kind, 0]);
-            match kind {
-                b's' => fields.extend(string(value)),
-                _ => {
-                    fields.push(value.len() as u8);
-                    fields.extend(value.bytes());
-                    fields.push(0);
-                }
+            if kind == b's' {
+                fields.extend(string(value));
+            } else {
+                fields.push(value.len() as u8);
+                fields.extend(value.bytes());
+                fields.push(0);
             }
         }
         let mut out = vec![b'l', kind, 1, 1];
@@ -407,7 +400,7 @@ mod tests {
             let mut line = vec![0; 1024];
             let n = theirs.read(&mut line).unwrap();
             let uid = rustix::process::geteuid().as_raw().to_string();
-            let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hex = uid.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
             assert_eq!(&line[..n], format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes());
             theirs.write_all(b"OK 1234deadbeef\r\n").unwrap();
             let mut begin = [0; 7];

@@ -110,7 +110,7 @@ pub(crate) fn start_unit(bus: Bus, unit: &str, properties: &[Property], pid: i32
     body.string("replace");
     let known = properties.iter().filter(|p| p.since <= version);
     // A slice holds no processes of its own.
-    let pids = (!unit.ends_with(".slice")).then_some(&pids);
+    let pids = (!crate::path::is_slice(unit)).then_some(&pids);
     body.properties(known.chain(pids));
     body.array(8, |_| {}); // no auxiliary units
     let mut reply = client.call(MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", body.bytes())?;

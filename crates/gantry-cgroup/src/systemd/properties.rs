@@ -8,7 +8,7 @@ use gantry_model::oci::linux::{Cpu, DeviceRule, Resources};
 use crate::devices::{DeviceSet, Rules};
 use crate::error::Error;
 use crate::limits::set;
-use crate::path::Unit;
+use crate::path::{self, Unit};
 use crate::plan::Request;
 use crate::systemd::{Property, Value, variant};
 use crate::v2;
@@ -29,7 +29,7 @@ pub(crate) fn unit_properties(
     let text = |name: &str, value: &str| Property::new(name, Value::Str(value.to_owned()));
     let yes = |name: &str| Property::new(name, Value::Bool(true));
     let mut out = vec![text("Description", &format!("container {}", request.id))];
-    if unit.name.ends_with(".slice") {
+    if path::is_slice(&unit.name) {
         out.push(Property::new("Wants", Value::Strings(vec![unit.slice.clone()])));
     } else {
         out.push(text("Slice", &unit.slice));

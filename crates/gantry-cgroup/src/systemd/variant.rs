@@ -118,7 +118,10 @@ fn strings(mut rest: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::client::strings as list;
+
+    fn list(values: &[&str]) -> Value {
+        Value::Strings(values.iter().map(|&v| v.to_owned()).collect())
+    }
 
     #[test]
     fn values() {
