@@ -37,12 +37,12 @@ pub fn parse(output: &str) -> Counts {
     sum
 }
 
-/// The reasons that skipped tests gave: lines that begin with `SKIP` or `SKIPPED`, in the order met, each once.
+/// The reasons that skipped tests gave: lines that begin with `SKIP`, `SKIPPED` or `skip `, in the order met, each once.
 pub fn skip_reasons(output: &str) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
     for line in output.lines() {
         let line = line.trim();
-        let reason = ["SKIPPED", "SKIP"].iter().find_map(|word| line.strip_prefix(word));
+        let reason = ["SKIPPED", "SKIP", "skip "].iter().find_map(|word| line.strip_prefix(word));
         let Some(reason) = reason.filter(|rest| rest.starts_with([' ', ':'])) else { continue };
         let reason = reason.trim_start_matches([' ', ':']).to_owned();
         if !reason.is_empty() && !reasons.contains(&reason) {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn reasons_are_collected_once_each() {
-        let output = "SKIPPED intel_rdt: no resctrl\nSKIP x: y\nSKIPPED intel_rdt: no resctrl\nSKIPPING stones\n";
-        assert_eq!(skip_reasons(output), ["intel_rdt: no resctrl", "x: y"]);
+        let output = "SKIPPED intel_rdt: no resctrl\nSKIP x: y\nSKIPPED intel_rdt: no resctrl\nSKIPPING stones\nskip  a::b: no c\n";
+        assert_eq!(skip_reasons(output), ["intel_rdt: no resctrl", "x: y", "a::b: no c"]);
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here drives other programs (cargo, qemu, mmdebstrap, the peers). Nothing of the product lives in this
 //! crate, and it depends on no other crate of the workspace, so that it builds while they do not.
 
+mod bench;
 mod counts;
 mod peers;
 mod sh;
@@ -16,6 +17,7 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 
 /// Every command: its name, what it does in a line, and its function.
 const COMMANDS: &[(&str, &str, Command)] = &[
+    ("bench", "measure ours beside the peers", bench::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
     ("vm", "run a command, or the whole suite, in a virtual machine with cgroup v2 alone", vm::main),
 ];

@@ -44,16 +44,12 @@ GANTRY_PEERS_DIR says where the box is (/var/tmp/gantry-peers).
 
 /// `cargo xtask peers`.
 pub fn main(args: &[String]) -> Result<ExitCode> {
-    match args.first().map(String::as_str) {
-        Some(verb @ ("install" | "run" | "v2" | "sealed" | "down")) => {
-            let args: Vec<&str> = args[1..].iter().map(String::as_str).collect();
-            Ok(sh::exit_code(sh::status(&mut command(verb, &args))?))
-        }
-        _ => {
-            eprint!("{USAGE}");
-            Ok(ExitCode::from(2))
-        }
-    }
+    let Some(verb @ ("install" | "run" | "v2" | "sealed" | "down")) = args.first().map(String::as_str) else {
+        eprint!("{USAGE}");
+        return Ok(ExitCode::from(2));
+    };
+    let args: Vec<&str> = args[1..].iter().map(String::as_str).collect();
+    Ok(sh::exit_code(sh::status(&mut command(verb, &args))?))
 }
 
 /// A command for the box: a verb of its script, and the arguments of that.
