@@ -92,5 +92,10 @@ sealed)
 up) up ;;
 is-up) is_up ;;
 down) down ;;
+# The box is unmounted everywhere once it is down: its mounts are in its holder's namespace only.
+remove)
+    down
+    rm -rf --one-file-system "$box" "$box.new"
+    ;;
 *) die "unknown verb $verb" ;;
 esac

@@ -7,6 +7,7 @@ mod bench;
 mod counts;
 mod peers;
 mod sh;
+mod test;
 mod vm;
 
 use anyhow::{Result, bail};
@@ -19,6 +20,7 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
+    ("test", "every lane of tests, with the counts of each at the end", test::main),
     ("vm", "run a command, or the whole suite, in a virtual machine with cgroup v2 alone", vm::main),
 ];
 

@@ -38,13 +38,15 @@ usage: cargo xtask peers install          make the box from Debian's packages (a
        cargo xtask peers v2 CMD ...       the same, with cgroup v2 alone at /sys/fs/cgroup
        cargo xtask peers sealed CMD ...   the same, with processes, network, /run and engine state of its own
        cargo xtask peers down             end what holds the box's mounts
+       cargo xtask peers remove           the same, and remove the box
 
 GANTRY_PEERS_DIR says where the box is (/var/tmp/gantry-peers).
 ";
 
 /// `cargo xtask peers`.
 pub fn main(args: &[String]) -> Result<ExitCode> {
-    let Some(verb @ ("install" | "run" | "v2" | "sealed" | "down")) = args.first().map(String::as_str) else {
+    let Some(verb @ ("install" | "run" | "v2" | "sealed" | "down" | "remove")) = args.first().map(String::as_str)
+    else {
         eprint!("{USAGE}");
         return Ok(ExitCode::from(2));
     };

@@ -1,6 +1,7 @@
 //! Running other programs, and where the work tree is: the plumbing that every command shares.
 
 use anyhow::{Context, Result, bail};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
@@ -53,6 +54,19 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{}: {}", name(command), output.status);
     }
     String::from_utf8(output.stdout).with_context(|| format!("{}: its output is not UTF-8", name(command)))
+}
+
+/// Runs a command to its end. Each line of its output, standard error included, is passed on as it comes.
+pub fn stream(command: &mut Command, each_line: &mut dyn FnMut(&str)) -> Result<ExitStatus> {
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().context("copy the end of a pipe")?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("start {}", name(command)))?;
+    // The command keeps ends of the pipe to write to: without these, reading would not come to an end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(reader).split(b'\n') {
+        each_line(&String::from_utf8_lossy(&line.context("read a command's output")?));
+    }
+    child.wait().with_context(|| format!("wait for {}", name(command)))
 }
 
 /// Whether a program is on the search path.

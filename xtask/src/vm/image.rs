@@ -37,9 +37,24 @@ const PACKAGES: &[&str] = &[
 
 const BUILD: &str = include_str!("../../scripts/vm-image.sh");
 
+/// Removes the kernel and the disk.
+pub fn remove() -> Result<()> {
+    let dir = directory();
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn directory() -> PathBuf {
+    sh::dir_from_env("GANTRY_VM_DIR", "/var/tmp/gantry-vm")
+}
+
 /// Gives the kernel and the disk, and makes them first if there are none or their recipe has changed.
 pub fn ensure() -> Result<Image> {
-    let dir = sh::dir_from_env("GANTRY_VM_DIR", "/var/tmp/gantry-vm");
+    let dir = directory();
     let image = Image { kernel: dir.join("vmlinuz"), disk: dir.join("root.img") };
     let recipe = format!("{BUILD}\n{}\n", PACKAGES.join(","));
     let stamp = dir.join("recipe");

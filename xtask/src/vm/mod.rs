@@ -5,8 +5,8 @@
 
 mod boot;
 mod image;
-mod payload;
-mod suite;
+pub mod payload;
+pub mod suite;
 
 use crate::sh;
 use anyhow::{Context, Result, bail};
@@ -83,6 +83,7 @@ usage: cargo xtask vm [--boot plain|apparmor|selinux|systemd] [--memory MIB] [--
                       [--with FILE]... [--no-build] -- COMMAND ...
        cargo xtask vm test [BOOT ...]     the whole suite, in every boot or in those named
        cargo xtask vm image               only make the kernel and the disk
+       cargo xtask vm remove              remove them
 
 The command finds the project at its own path, gantry-oci and the files named by --with in PATH, and may leave files in
 $GANTRY_RESULTS, which come back in target/vm/BOOT/results. With --no-build, gantry-oci is not built and not put in.
@@ -101,17 +102,13 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
             println!("{}", image::ensure()?.disk.display());
             Ok(ExitCode::SUCCESS)
         }
+        Some("remove") => image::remove().map(|()| ExitCode::SUCCESS),
         Some("test") => {
             let boots = args[1..].iter().map(|name| Boot::parse(name)).collect::<Result<Vec<_>>>()?;
             suite::run(if boots.is_empty() { &Boot::ALL } else { &boots })
         }
         Some(_) => run_command(&parse(args)?),
     }
-}
-
-/// Runs the whole suite in every boot, each line of output also given to `each_line`; false if anything failed.
-pub fn test_all(each_line: &mut dyn FnMut(&str)) -> Result<bool> {
-    suite::run_with(&Boot::ALL, each_line)
 }
 
 fn run_command(options: &Options) -> Result<ExitCode> {

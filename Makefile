@@ -1,0 +1,43 @@
+# The entry points. Each does all of its set-up on a bare Debian 12 or 13, as root; `cargo xtask help` has the rest.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+PREFIX ?= /usr/local
+XTASK = cargo xtask
+
+.PHONY: all build setup test demo bench lint install uninstall clean
+
+all: build
+
+build:
+	scripts/setup build
+	cargo build --release --package gantry-oci
+
+setup:
+	scripts/setup
+
+test:
+	scripts/setup
+	$(XTASK) test
+
+lint:
+	scripts/setup build
+	$(XTASK) test --lane lint
+
+demo:
+	scripts/setup
+	$(XTASK) demo
+
+bench:
+	scripts/setup
+	$(XTASK) bench runtime
+
+install: build
+	install -D -m 755 target/$$(rustc -vV | sed -n 's/^host: //p')/release/gantry-oci $(DESTDIR)$(PREFIX)/bin/gantry-oci
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/gantry-oci
+
+# Also ends the peers' box, and removes it and the disk of the virtual machine.
+clean:
+	$(XTASK) peers remove
+	$(XTASK) vm remove
+	cargo clean
