@@ -88,7 +88,8 @@ impl CreatePlan {
         Self { location, before_clone: Vec::new(), join_files: Vec::new(), after_clone: Vec::new(), may_go_without }
     }
 
-    /// Carries out the steps before the clone. If that fails nothing that they made is left. Where the plan allows it,
+    /// Carries out the steps before the clone. If that fails the cgroups that they made are removed again, but not empty ones
+    /// above them, which others may be about to use. Where the plan allows it,
     /// hierarchies that refuse the user are taken out of the plan instead, unless a limit would be lost with them.
     pub fn prepare(&mut self) -> Result<(), Error> {
         let mut refused: Vec<PathBuf> = Vec::new();
