@@ -1,2 +1,56 @@
-//! The OCI runtime.
-fn main() {}
+//! The OCI runtime's executable: reads the command line, and carries the command out.
+
+mod commands;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use gantry_oci::cli::{self, Command, Invocation};
+use gantry_oci::log::Log;
+
+/// The status of a command that failed, as runc has it. `exec` has its own, so that it is told from the process's.
+const FAILED: u8 = 1;
+const EXEC_FAILED: u8 = 255;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let invocation = match cli::parse(args.iter().skip(1).cloned()) {
+        Ok(invocation) => invocation,
+        Err(refused) => {
+            open_log(&refused.global).error(&refused.error);
+            return ExitCode::from(FAILED);
+        }
+    };
+    let log = open_log(&invocation.global);
+    let failed = if matches!(invocation.command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
+    match enter(&args, invocation, &log) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log.error(error);
+            ExitCode::from(failed)
+        }
+    }
+}
+
+/// Carries a command out; one that enters a container, from an executable that the container cannot reach.
+fn enter(args: &[OsString], invocation: Invocation, log: &Log) -> Result<u8, commands::Failure> {
+    let dry = matches!(&invocation.command, Command::Run(run) if run.dry_run);
+    let enters = matches!(invocation.command, Command::Create(_) | Command::Run(_) | Command::Exec(_) | Command::Restore(_));
+    if enters && !dry {
+        gantry_runtime::seal::ensure(args)?;
+    }
+    commands::run(invocation, log)
+}
+
+/// The log of the command line, or the standard error alone where it cannot be opened.
+fn open_log(global: &cli::Global) -> Log {
+    // The one clock of the program.
+    #[allow(clippy::disallowed_methods)]
+    let clock: fn() -> SystemTime = SystemTime::now;
+    Log::open(&global.log, global.log_format, global.log_level, clock).unwrap_or_else(|cause| {
+        let log = Log::stderr(global.log_format, global.log_level, clock);
+        log.error(format!("open log: {cause}"));
+        log
+    })
+}

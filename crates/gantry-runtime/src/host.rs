@@ -76,3 +76,8 @@ pub(crate) fn cgroup_mounts(layout: &Layout, location: &Location) -> CgroupMount
     }
     mounts
 }
+
+/// Whether the host has cgroup v2 alone.
+pub fn unified_cgroups() -> bool {
+    Layout::detect().is_ok_and(|layout| layout.is_v2())
+}

@@ -53,7 +53,7 @@ impl Flags {
 
     /// The flags of a profile. One that names none gets `SPEC_ALLOW`, as from runc and crun. `TSYNC` is accepted and not set:
     /// a runtime loads a filter in its only thread.
-    pub(crate) fn of_names(names: &[String]) -> Result<Self, Error> {
+    pub fn of_names(names: &[String]) -> Result<Self, Error> {
         if names.is_empty() {
             return Ok(Self::SPEC_ALLOW);
         }
@@ -152,7 +152,7 @@ impl Filter {
         }
         let (program, texts) = body.split_at(count * 8);
         let (path, metadata) = texts.split_at(path);
-        let program = program.as_chunks::<8>().0.iter().map(insn_of).collect::<Vec<_>>();
+        let program = program.as_chunks::<8>().0.iter().copied().map(insn_of).collect::<Vec<_>>();
         verify(&program)?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| CacheError::Damaged);
         Ok(Self {
@@ -165,7 +165,7 @@ impl Filter {
     }
 }
 
-fn insn_of(&[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> Insn {
+fn insn_of([c0, c1, jt, jf, k0, k1, k2, k3]: [u8; 8]) -> Insn {
     Insn { code: u16::from_le_bytes([c0, c1]), jt, jf, k: u32::from_le_bytes([k0, k1, k2, k3]) }
 }
 

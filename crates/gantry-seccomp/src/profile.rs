@@ -33,11 +33,12 @@ const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
 /// What a call gets that is newer than the profile.
-pub(crate) const RET_ENOSYS: u32 = RET_ERRNO | 38;
+pub(crate) const RET_ENOSYS: u32 = RET_ERRNO | ENOSYS;
 
 /// What the profile says of one call, whatever its numbers are.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CallRules {
     /// A rule names it, be it one that does nothing.
     pub(crate) named: bool,

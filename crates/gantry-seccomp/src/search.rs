@@ -4,6 +4,8 @@
 //! runs a new filter on every number once (to skip it later for calls that are always allowed), so wide ranges lie near
 //! the root. A number that differs from both its neighbours costs one comparison for equality instead of two for order.
 
+use std::collections::HashMap;
+
 use crate::arch::{self, ARM_PRIVATE, Arch, X32_BIT};
 use crate::error::Error;
 use crate::insn::{JEQ, JGE};
@@ -14,23 +16,37 @@ use crate::tables::{BY_NUMBER, ROWS};
 
 /// Makes the graph of a plan: its nodes and the first of them.
 pub(crate) fn build(plan: &Plan) -> Result<(Nodes, Id), Error> {
-    let mut nodes = Nodes::default();
+    let mut search = Search { plan, nodes: Nodes::default(), known: HashMap::new(), tried: 0 };
     let mut audits: Vec<u32> = plan.architectures.iter().map(|arch| arch.audit()).collect();
     audits.sort_by_key(|audit| plan.architectures.iter().position(|arch| arch.audit() == *audit));
     audits.dedup();
-    let mut root = nodes.returns(RET_KILL_THREAD);
+    let mut root = search.nodes.returns(RET_KILL_THREAD);
     for audit in audits.into_iter().rev() {
-        let ranges = ranges(plan, &mut nodes, audit)?;
-        let tree = tree(&mut nodes, &clusters(&ranges));
+        let ranges = search.ranges(audit)?;
+        let nodes = &mut search.nodes;
+        let tree = tree(nodes, &clusters(&ranges));
         let load = match nodes.get(tree) {
             Node::Return(_) => tree,
             _ => nodes.add(Node::Load(NUMBER, tree)),
         };
         root = nodes.add(Node::Test(JEQ, audit, load, root));
     }
-    let root = nodes.add(Node::Load(ARCHITECTURE, root));
-    Ok((nodes, root))
+    let root = search.nodes.add(Node::Load(ARCHITECTURE, root));
+    Ok((search.nodes, root))
 }
+
+/// The graph while it is made.
+struct Search<'a> {
+    plan: &'a Plan,
+    nodes: Nodes,
+    /// The nodes of the calls with conditions, by those: rules name many calls at once.
+    known: HashMap<(bool, &'a CallRules), Id>,
+    /// How many chains were built.
+    tried: usize,
+}
+
+/// More chains than any program that the kernel takes can come from: a bound on the time that a profile costs.
+const MAX_CHAINS: usize = 1 << 16;
 
 /// Numbers from `start` to the next range's start, or the last number.
 #[derive(Clone, Copy)]
@@ -55,137 +71,156 @@ impl Ranges {
     }
 }
 
-/// The outcomes of all numbers under an `AUDIT_ARCH_` value, of which x86_64 and x32 have a part each.
-fn ranges(plan: &Plan, nodes: &mut Nodes, audit: u32) -> Result<Vec<Range>, Error> {
-    let mut ranges = Ranges::default();
-    let kill = nodes.returns(RET_KILL_THREAD);
-    if audit == Arch::X86_64.audit() {
-        if plan.architectures.contains(&Arch::X86_64) {
-            add_calls(plan, nodes, Arch::X86_64, &mut ranges)?;
-        } else {
-            ranges.set_from(0, kill);
+impl Search<'_> {
+    /// The outcomes of all numbers under an `AUDIT_ARCH_` value, of which x86_64 and x32 have a part each.
+    fn ranges(&mut self, audit: u32) -> Result<Vec<Range>, Error> {
+        let architectures = &self.plan.architectures;
+        let mut ranges = Ranges::default();
+        let kill = self.nodes.returns(RET_KILL_THREAD);
+        if audit == Arch::X86_64.audit() {
+            if architectures.contains(&Arch::X86_64) {
+                self.add_calls(Arch::X86_64, &mut ranges)?;
+            } else {
+                ranges.set_from(0, kill);
+            }
+            if architectures.contains(&Arch::X32) {
+                self.add_calls(Arch::X32, &mut ranges)?;
+            } else {
+                ranges.set_from(X32_BIT, kill);
+                // A tracer sets this number to skip a call, and the filter sees it then.
+                let default = self.nodes.returns(self.plan.default);
+                ranges.set_from(u32::MAX, default);
+            }
+        } else if let Some(arch) = Arch::ALL.into_iter().find(|arch| arch.audit() == audit) {
+            self.add_calls(arch, &mut ranges)?;
         }
-        if plan.architectures.contains(&Arch::X32) {
-            add_calls(plan, nodes, Arch::X32, &mut ranges)?;
-        } else {
-            ranges.set_from(X32_BIT, kill);
-            // A tracer sets this number to skip a call, and the filter sees it then.
-            let default = nodes.returns(plan.default);
-            ranges.set_from(u32::MAX, default);
-        }
-    } else if let Some(arch) = Arch::ALL.into_iter().find(|arch| arch.audit() == audit) {
-        add_calls(plan, nodes, arch, &mut ranges)?;
+        Ok(ranges.0)
     }
-    Ok(ranges.0)
+
+    /// Adds the calls of one architecture, whose numbers follow those that are there.
+    fn add_calls(&mut self, arch: Arch, ranges: &mut Ranges) -> Result<(), Error> {
+        let default = self.nodes.returns(self.plan.default);
+        let newer = self.nodes.returns(self.plan.newer);
+        let bit = arch.bit();
+        ranges.set_from(bit, default);
+        let calls = BY_NUMBER[arch as usize];
+        let private = match arch {
+            Arch::Arm => calls.partition_point(|(number, _)| *number < ARM_PRIVATE),
+            _ => calls.len(),
+        };
+        for (start, part) in [(0, &calls[..private]), (ARM_PRIVATE, &calls[private..])] {
+            let named = |(_, row): &(u32, u16)| is_named(self.plan, arch, usize::from(*row));
+            let Some(last) = part.iter().rposition(named) else { continue };
+            if start > 0 {
+                ranges.set_from(start, default);
+            }
+            for (number, row) in &part[..=last] {
+                let outcome = self.outcome(arch, usize::from(*row), default)?;
+                ranges.set_from(bit + number, outcome);
+                ranges.set_from(bit + number + 1, default);
+            }
+            // Number 0 alone does not tell how new the profile is.
+            if part[last].0 > 0 {
+                ranges.set_from(bit + part[last].0 + 1, newer);
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of a call.
+    fn outcome(&mut self, arch: Arch, row: usize, default: Id) -> Result<Id, Error> {
+        let call = &self.plan.calls[row];
+        let through = if arch == Arch::X86 { multiplexed(self.plan, row) } else { Vec::new() };
+        if call.chains.is_empty() && through.is_empty() {
+            return Ok(call.plain.map_or(default, |(action, _)| self.nodes.returns(action)));
+        }
+        let known = (arch.is_wide(), call);
+        if let Some(id) = self.known.get(&known).filter(|_| through.is_empty()) {
+            return Ok(*id);
+        }
+        self.tried += call.chains.len() + through.len();
+        if self.tried > MAX_CHAINS {
+            return Err(Error::TooLong);
+        }
+        let plain = call.plain.map(|(action, rule)| Chain { action, rule, conditions: Vec::new() });
+        let chains = rules::ordered(chains_of(self.plan, call).chain(&plain).chain(&through), arch.is_wide());
+        let id = self.nodes.chains(&chains, arch.is_wide(), default)?;
+        if through.is_empty() {
+            self.known.insert(known, id);
+        }
+        Ok(id)
+    }
 }
 
-/// Adds the calls of one architecture, whose numbers follow those that are there.
-fn add_calls(plan: &Plan, nodes: &mut Nodes, arch: Arch, ranges: &mut Ranges) -> Result<(), Error> {
-    let default = nodes.returns(plan.default);
-    let newer = nodes.returns(plan.newer);
-    let bit = arch.bit();
-    ranges.set_from(bit, default);
-    let calls = BY_NUMBER[arch as usize];
-    let private = match arch {
-        Arch::Arm => calls.partition_point(|(number, _)| *number < ARM_PRIVATE),
-        _ => calls.len(),
-    };
-    for (start, part) in [(0, &calls[..private]), (ARM_PRIVATE, &calls[private..])] {
-        let named = |(_, row): &(u32, u16)| plan.calls[usize::from(*row)].named;
-        // Number 0 alone does not tell how new the profile is.
-        let last = part.iter().rposition(named).filter(|last| part[*last].0 > 0);
-        if start > 0 && last.is_some() {
-            ranges.set_from(start, default);
-        }
-        let until = part.iter().rposition(named).map_or(0, |last| last + 1);
-        for (number, row) in &part[..until] {
-            let outcome = outcome(plan, nodes, arch, usize::from(*row), default)?;
-            ranges.set_from(bit + number, outcome);
-            ranges.set_from(bit + number + 1, default);
-        }
-        if let Some(last) = last {
-            ranges.set_from(bit + part[last].0 + 1, newer);
-        }
-    }
-    Ok(())
-}
-
-/// What becomes of a call.
-fn outcome(plan: &Plan, nodes: &mut Nodes, arch: Arch, row: usize, default: Id) -> Result<Id, Error> {
-    let own = &plan.calls[row];
-    let through = if arch == Arch::X86 { multiplexed(plan, row) } else { Vec::new() };
-    if own.chains.is_empty() && through.is_empty() {
-        return Ok(own.plain.map_or(default, |(action, _)| nodes.returns(action)));
-    }
-    let plain = own.plain.map(|(action, rule)| Chain { action, rule, conditions: Vec::new() });
-    let chains = rules::ordered(chains_of(plan, own).chain(&plain).chain(&through), arch.is_wide());
-    nodes.chains(&chains, arch.is_wide(), default)
+/// Whether the profile names a call, or on x86 one that is made through it.
+fn is_named(plan: &Plan, arch: Arch, row: usize) -> bool {
+    let named = |row: usize| plan.calls[row].named;
+    let through = || members(row).iter().any(|(name, _)| arch::find(name).is_some_and(named));
+    named(row) || arch == Arch::X86 && through()
 }
 
 fn chains_of<'a>(plan: &'a Plan, call: &'a CallRules) -> impl Iterator<Item = &'a Chain> {
     call.chains.iter().map(|chain| &plan.chains[*chain])
 }
 
-/// A call through which x86 programs make others: its name, the bits of its first argument that say which, and those.
-type Multiplexer = (&'static str, u32, &'static [(&'static str, u32)]);
-
-const MULTIPLEXERS: [Multiplexer; 2] = [
-    (
-        "socketcall",
-        u32::MAX,
-        &[
-            ("socket", 1),
-            ("bind", 2),
-            ("connect", 3),
-            ("listen", 4),
-            ("accept", 5),
-            ("getsockname", 6),
-            ("getpeername", 7),
-            ("socketpair", 8),
-            ("send", 9),
-            ("recv", 10),
-            ("sendto", 11),
-            ("recvfrom", 12),
-            ("shutdown", 13),
-            ("setsockopt", 14),
-            ("getsockopt", 15),
-            ("sendmsg", 16),
-            ("recvmsg", 17),
-            ("accept4", 18),
-            ("recvmmsg", 19),
-            ("sendmmsg", 20),
-        ],
-    ),
-    (
-        "ipc",
-        0xffff,
-        &[
-            ("semop", 1),
-            ("semget", 2),
-            ("semctl", 3),
-            ("semtimedop", 4),
-            ("msgsnd", 11),
-            ("msgrcv", 12),
-            ("msgget", 13),
-            ("msgctl", 14),
-            ("shmat", 21),
-            ("shmdt", 22),
-            ("shmget", 23),
-            ("shmctl", 24),
-        ],
-    ),
+/// The calls that x86 programs also make through `socketcall`, by its first argument.
+const SOCKETCALL: [(&str, u32); 20] = [
+    ("socket", 1),
+    ("bind", 2),
+    ("connect", 3),
+    ("listen", 4),
+    ("accept", 5),
+    ("getsockname", 6),
+    ("getpeername", 7),
+    ("socketpair", 8),
+    ("send", 9),
+    ("recv", 10),
+    ("sendto", 11),
+    ("recvfrom", 12),
+    ("shutdown", 13),
+    ("setsockopt", 14),
+    ("getsockopt", 15),
+    ("sendmsg", 16),
+    ("recvmsg", 17),
+    ("accept4", 18),
+    ("recvmmsg", 19),
+    ("sendmmsg", 20),
 ];
+
+/// Those that they make through `ipc`, by the lower half of its first argument.
+const IPC: [(&str, u32); 12] = [
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
+];
+
+/// The calls that are made through the call of a row.
+fn members(row: usize) -> &'static [(&'static str, u32)] {
+    match ROWS[row].name {
+        "socketcall" => &SOCKETCALL,
+        "ipc" => &IPC,
+        _ => &[],
+    }
+}
 
 /// The rules of calls that x86 programs also make through the call of a row: a first condition says which call it is, in
 /// place of the condition on the first argument, which is elsewhere then. The other conditions stay, as in libseccomp,
 /// though the arguments that they mean are behind a pointer.
 fn multiplexed(plan: &Plan, row: usize) -> Vec<Chain> {
-    let multiplexer = MULTIPLEXERS.iter().find(|(name, ..)| *name == ROWS[row].name);
-    let Some((_, mask, members)) = multiplexer else { return Vec::new() };
+    let mask = if ROWS[row].name == "ipc" { 0xffff } else { u32::MAX };
     let mut chains = Vec::new();
-    for (name, number) in *members {
+    for (name, number) in members(row) {
         let Some(call) = arch::find(name).map(|row| &plan.calls[row]) else { continue };
-        let which = Condition::first_is(*number, *mask);
+        let which = Condition::first_is(*number, mask);
         if let Some((action, rule)) = call.plain {
             chains.push(Chain { action, rule, conditions: vec![which] });
             continue;

@@ -201,12 +201,14 @@ pub(crate) fn open_null() -> Result<OwnedFd, Cause> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
         return Err("/dev/null is not the null device (character device 1:3)".to_owned());
     }
-    Ok(null)
+    // A mount of its own: the one that it lies on goes away with the old root.
+    tree_of(null.as_fd(), false).map_err(cause)
 }
 
 /// Makes paths unreadable: files by the null device, directories by one shared empty read-only tmpfs.
 pub(crate) fn mask(root: BorrowedFd<'_>, null: BorrowedFd<'_>, paths: &[String], label: &str) -> Result<(), Cause> {
     let mut empty: Option<OwnedFd> = None;
+    let mut null_is_attached = false;
     for path in paths {
         let at = |e: io::Error| format!("{path}: {}", cause(e));
         let target = match open_in(root, path, OFlags::PATH, Mode::empty()) {
@@ -214,8 +216,9 @@ pub(crate) fn mask(root: BorrowedFd<'_>, null: BorrowedFd<'_>, paths: &[String],
             result => result.map_err(at)?,
         };
         if FileType::from_raw_mode(fstat(&target).map_err(cause)?.st_mode) != FileType::Directory {
-            let file = tree_of(null, false).map_err(at)?;
-            attach(file.as_fd(), target.as_fd()).map_err(at)?;
+            let copy = if null_is_attached { Some(tree_of(null, false).map_err(at)?) } else { None };
+            attach(copy.as_ref().map_or(null, AsFd::as_fd), target.as_fd()).map_err(at)?;
+            null_is_attached = true;
             continue;
         }
         let mount = match &empty {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::properties::{arguments, condition, numbers};
 use crate::reference::evaluate;
 use crate::support::{
-    ALLOW, DOCKER, DOCKER_ARM, ENOSYS, PODMAN, Random, arg, call, compile, note, parse, profile, rule, skipped,
+    ALLOW, DOCKER, DOCKER_ARM, ENOSYS, EPERM, PODMAN, Random, arg, call, compile, note, parse, profile, rule, skipped,
 };
 
 /// A process that answers from libseccomp.
@@ -71,7 +71,7 @@ impl Oracle {
         let native = native.oci_name().trim_start_matches("SCMP_ARCH_");
         let answer = self.ask(&json!({"profile": profile, "native": native, "optimize": optimize}));
         let Some(program) = answer["program"].as_str() else { return Err(answer["error"].as_u64().unwrap()) };
-        Ok(unhex(program).as_chunks::<8>().0.iter().map(insn).collect())
+        Ok(unhex(program).as_chunks::<8>().0.iter().copied().map(insn).collect())
     }
 
     /// Takes out of a profile the names that this libseccomp is too old for, on any architecture, and gives them. What
@@ -108,7 +108,7 @@ impl Drop for Oracle {
     }
 }
 
-fn insn(&[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]) -> Insn {
+fn insn([c0, c1, jt, jf, k0, k1, k2, k3]: [u8; 8]) -> Insn {
     Insn { code: u16::from_le_bytes([c0, c1]), jt, jf, k: u32::from_le_bytes([k0, k1, k2, k3]) }
 }
 
@@ -127,7 +127,7 @@ fn hex(program: &[Insn]) -> String {
         let [k0, k1, k2, k3] = insn.k.to_le_bytes();
         [c0, c1, insn.jt, insn.jf, k0, k1, k2, k3]
     });
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Whether the two may differ: we say that a call does not exist which is newer than the profile.
@@ -275,6 +275,39 @@ fn random_conditions_do_what_libseccomp_does() {
     }
     note(&format!("random_conditions_do_what_libseccomp_does: {refused} of 1000 profiles were refused by libseccomp"));
     assert!(refused < 100);
+}
+
+/// Two rules with different actions, so that where both hold, the order decides.
+#[test]
+fn overlapping_rules_have_libseccomps_order() {
+    let Some(mut oracle) = Oracle::start("overlapping_rules_have_libseccomps_order") else { return };
+    let mut random = Random::new("overlapping_rules_have_libseccomps_order");
+    let (mut refused, mut overlaps) = (0, 0);
+    for round in 0..1500 {
+        let mut one = |action: &str| {
+            let op = random.pick(&["EQ", "NE", "LT", "LE", "GT", "GE"]);
+            rule(&["write"], action, vec![arg(random.pick(&[0, 0, 1]), op, random.below(6) as u64, 0)])
+        };
+        let rules = [one("ALLOW"), one("TRAP")];
+        let arch = random.pick(&Arch::ALL);
+        let profile = profile("ERRNO", &[], rules.to_vec());
+        let Ok(theirs) = oracle.compile(&profile, arch, false) else {
+            refused += 1; // two actions for the same condition
+            continue;
+        };
+        let ours = compile(&profile, arch);
+        let alone = rules.map(|rule| compile(&Seccomp { syscalls: vec![rule], ..profile.clone() }, arch));
+        for args in (0..49).map(|n| [n / 7, n % 7, 0, 0, 0, 0]) {
+            let data = call(arch, arch.number("write").unwrap(), args);
+            let (our, their) = (simulate(&ours.program, &data).unwrap(), simulate(&theirs, &data).unwrap());
+            overlaps += u32::from(alone.iter().all(|one| simulate(&one.program, &data) != Ok(EPERM)));
+            assert_eq!(our, their, "round {round}: {args:?}\n{}", json!(profile));
+        }
+    }
+    note(&format!(
+        "overlapping_rules_have_libseccomps_order: {overlaps} overlaps, {refused} of 1500 profiles refused by it"
+    ));
+    assert!(overlaps > 1000);
 }
 
 /// The kernel takes the program and does what it says, on an x86_64 machine.

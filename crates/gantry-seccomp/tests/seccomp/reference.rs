@@ -118,8 +118,13 @@ fn architecture(architectures: &[Arch], data: &SeccompData) -> Option<Arch> {
 fn is_newer(profile: &Seccomp, arch: Arch, nr: u32) -> bool {
     let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
     let private = |nr: u32| arch == Arch::Arm && nr >= 0xf_0000;
-    let named = profile.syscalls.iter().flat_map(|rule| &rule.names).filter_map(|name| arch.number(name));
-    let named: Vec<u32> = named.map(|nr| nr - bit).collect();
+    let names = || profile.syscalls.iter().flat_map(|rule| &rule.names);
+    let mut named: Vec<u32> = names().filter_map(|name| arch.number(name)).map(|nr| nr - bit).collect();
+    let through = |name: &String| {
+        let socket = SOCKETCALL.contains(&name.as_str()).then_some(102);
+        socket.or(IPC.iter().any(|(member, _)| member == name).then_some(117)).filter(|_| arch == Arch::X86)
+    };
+    named.extend(names().filter_map(through));
     let ordinary = named.iter().copied().filter(|nr| !private(*nr)).max().filter(|nr| *nr > 0);
     let highest_private = named.into_iter().filter(|nr| private(*nr)).max();
     match (private(nr), ordinary, highest_private) {

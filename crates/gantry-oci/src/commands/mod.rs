@@ -1,0 +1,120 @@
+//! The commands: each maps what was asked to the runtime, and what comes back to the terminal.
+
+mod events;
+mod inspect;
+mod process;
+
+use std::fmt;
+use std::path::Path;
+
+use gantry_model::ContainerId;
+use gantry_oci::cli::{self, CgroupManager, Command, Global, Invocation, Target};
+use gantry_oci::log::Log;
+use gantry_runtime::Runtime;
+use gantry_runtime::record::Store;
+
+/// Why a command failed, as it is told.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    /// A failure in words of its own.
+    pub(crate) fn of(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A failure in words of its own.
+pub(crate) fn failure<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure(text.into()))
+}
+
+/// Carries out a command, and returns the status to end with.
+pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<u8, Failure> {
+    let runtime = runtime(&invocation.global)?;
+    match invocation.command {
+        Command::Create(create) => process::create(&runtime, &create),
+        Command::Run(run) => process::run(&runtime, &run, log),
+        Command::Exec(exec) => process::exec(&runtime, &exec, log),
+        Command::Start(id) => done(runtime.start(&id)),
+        Command::Kill(kill) => each(&runtime, &kill.target, |id| runtime.kill(id, kill.signal, kill.all)),
+        Command::Delete(delete) => each(&runtime, &delete.target, |id| runtime.delete(id, delete.force)),
+        Command::Pause(id) => done(runtime.pause(&id)),
+        Command::Resume(id) => done(runtime.resume(&id)),
+        Command::State(id) => inspect::state(&runtime, &id),
+        Command::List(list) => inspect::list(&runtime, list, log),
+        Command::Ps(ps) => inspect::ps(&runtime, &ps),
+        Command::Update(update) => inspect::update(&runtime, update),
+        Command::Events(events) => events::events(&runtime, &events),
+        Command::Features => inspect::features(),
+        Command::Spec(spec) => inspect::spec(&spec),
+        Command::Checkpoint(_) | Command::Restore(_) => failure("checkpoint and restore need criu"),
+        Command::Mounts(_) => failure("mounts"),
+        Command::Print(text) => print(&text),
+    }
+}
+
+fn runtime(global: &Global) -> Result<Runtime, Failure> {
+    let privileged = rustix::process::geteuid().is_root();
+    let directory = std::env::var_os("XDG_RUNTIME_DIR");
+    let root = global.root.clone().unwrap_or_else(|| cli::default_root(privileged, directory.as_deref()));
+    Ok(Runtime {
+        store: Store::new(text(&std::path::absolute(&root)?)?),
+        systemd: global.cgroups == CgroupManager::Systemd,
+        no_cgroups: global.cgroups == CgroupManager::Disabled,
+        rootless: global.rootless,
+        warn: |text| eprintln!("gantry-oci: warning: {text}"),
+    })
+}
+
+/// A path as text: state and configuration are JSON, which has no other strings.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => failure(format!("path {} is not UTF-8", path.display())),
+    }
+}
+
+fn done(result: gantry_runtime::Result<()>) -> Result<u8, Failure> {
+    Ok(result.map(|()| 0)?)
+}
+
+/// Does something to the containers that are meant; the first failure is told after all were tried.
+fn each(
+    runtime: &Runtime,
+    target: &Target,
+    mut act: impl FnMut(&ContainerId) -> gantry_runtime::Result<()>,
+) -> Result<u8, Failure> {
+    match target {
+        Target::Id(id) => done(act(id)),
+        Target::Matching(pattern) => {
+            let ids = runtime.store.list()?;
+            let mut failed = ids.iter().filter(|id| pattern.matches(id)).filter_map(|id| act(id).err());
+            failed.next().map_or(Ok(0), |error| {
+                failed.for_each(drop);
+                Err(error.into())
+            })
+        }
+    }
+}
+
+/// Writes to the standard output; a reader that has gone is no failure.
+pub(crate) fn print(text: &str) -> Result<u8, Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        result => Ok(result.map(|()| 0)?),
+    }
+}
