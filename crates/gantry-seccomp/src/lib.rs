@@ -9,11 +9,10 @@
 //! * The native architecture is always in the filter. A call of an architecture that is not gets `SCMP_ACT_KILL`.
 //! * On x86, arm and x32, arguments and operands are their low 32 bits; elsewhere they are 64 bits.
 //! * A rule holds if all its conditions do; two conditions on one argument make a rule of each of the rule's conditions.
-//! * A rule without conditions stands for the whole call (the first such rule does). Of several rules with conditions,
-//!   this
-//!   only matters if they overlap and act differently: compared condition by condition, the one with the higher
-//!   argument is tried first; then equality and its opposite before `LT` and `LE` before `GT` and `GE`; then the higher
-//!   operand, for `LT` and `LE` the lower; then the earlier in the profile.
+//! * A rule without conditions stands for the whole call (the first such rule does). The order of rules with conditions
+//!   only matters if they overlap and act differently: compared condition by condition, the one with the higher argument
+//!   is tried first; then equality and its opposite before `LT` and `LE` before `GT` and `GE`; then the higher operand, for
+//!   `LT` and `LE` the lower; then the earlier in the profile.
 //! * Rules with the default action, and names that no architecture knows, do nothing.
 //! * Calls newer than the newest that the profile names fail with `ENOSYS`, so that programs fall back to what they did
 //!   before those calls came, unless the default action lets calls through. On arm the range of private calls is counted
