@@ -8,6 +8,7 @@ mod counts;
 mod peers;
 mod sh;
 mod test;
+mod tidy;
 mod vm;
 
 use anyhow::{Result, bail};
@@ -21,6 +22,7 @@ const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),
+    ("tidy", "check the promises of ARCHITECTURE.md that no compiler checks", tidy::main),
     ("vm", "run a command, or the whole suite, in a virtual machine with cgroup v2 alone", vm::main),
 ];
 
