@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::reaper;
+
 /// Numbers the output files of all commands.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -69,8 +71,7 @@ impl Output {
 
 /// A started command whose output goes to files.
 pub struct Running {
-    /// The process.
-    pub child: Child,
+    child: Child,
     line: String,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -85,7 +86,7 @@ impl Running {
         let line = line(command);
         let named = |source| CommandError::Io { command: line.clone(), source };
         command.stdout(File::create(&stdout).map_err(named)?).stderr(File::create(&stderr).map_err(named)?);
-        let child = command.spawn().map_err(named)?;
+        let child = reaper::spawn(command).map_err(named)?;
         Ok(Self { child, line, stdout, stderr, begun: Instant::now() })
     }
 
@@ -97,6 +98,7 @@ impl Running {
             let _ = self.child.kill();
         }
         let waited = self.child.wait();
+        reaper::waited(&self.child);
         let named = |source| CommandError::Io { command: self.line.clone(), source };
         let (ended, status) = (ended.map_err(named)?, waited.map_err(named)?);
         let (stdout, stderr) = self.written();
@@ -104,6 +106,17 @@ impl Running {
             return Err(CommandError::TimedOut { command: self.line, limit, stdout, stderr });
         }
         Ok(Output { status, stdout, stderr, elapsed: self.begun.elapsed() })
+    }
+
+    /// Kills the command as a crash would; its end is still to be waited for.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+    }
+
+    /// The command's process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
     }
 
     /// What the command has written so far: standard output and standard error.

@@ -3,13 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use gantry_model::oci::spec::{Mount, Process, Spec};
-use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::Value;
 
 use crate::command::{Output, Running, run, wait_for};
@@ -18,6 +16,7 @@ use crate::json;
 use crate::kit::Kit;
 use crate::leak::{self, MARKER};
 use crate::outcome::{Outcome, Stop, fail};
+use crate::reaper;
 use crate::spec::{Parts, default_spec};
 
 /// Seconds that a command of the runtime may take.
@@ -324,18 +323,9 @@ impl<'k> Container<'k> {
     /// Waits for the end of the container's first process and gives how it ended. The harness makes this process the
     /// one that orphans come to, so that the end can be seen.
     pub fn wait(&mut self, pid: i32) -> Outcome<ExitStatus> {
-        let Some(raw) = Pid::from_raw(pid) else { return fail("there is no process 0") };
-        let ended = wait_for(self.kit.time(10.0), || match waitpid(Some(raw), WaitOptions::NOHANG) {
-            Ok(Some((_, status))) => Some(Ok(ExitStatus::from_raw(status.as_raw()))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        });
+        let ended = wait_for(self.kit.time(10.0), || reaper::ended(pid));
         self.known_pids.retain(|known| *known != pid);
-        match ended {
-            Some(Ok(status)) => Ok(status),
-            Some(Err(error)) => fail(format!("waiting for process {pid}: {error}")),
-            None => fail(format!("process {pid} is still there: {}", leak::describe(pid))),
-        }
+        ended.map_or_else(|| fail(format!("process {pid} does not end: {}", leak::describe(pid))), Ok)
     }
 
     /// Waits until the container has this status.
@@ -370,10 +360,7 @@ impl<'k> Container<'k> {
 
     /// What is left of the container now. Processes on their way out have a moment for it.
     pub fn leftovers(&self) -> Vec<String> {
-        let quiet = wait_for(Duration::from_secs(2), || {
-            self.reap();
-            self.find_leftovers().is_empty().then_some(())
-        });
+        let quiet = wait_for(Duration::from_secs(2), || self.find_leftovers().is_empty().then_some(()));
         if quiet.is_some() { Vec::new() } else { self.find_leftovers() }
     }
 
@@ -384,14 +371,6 @@ impl<'k> Container<'k> {
         words.extend(options);
         words.push(&self.id);
         words
-    }
-
-    /// Reaps first processes that came to us as orphans.
-    fn reap(&self) {
-        for pid in self.known_pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-            // It is not a child of ours when a runtime stays as its parent.
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-        }
     }
 
     fn find_leftovers(&self) -> Vec<String> {
@@ -433,7 +412,6 @@ impl<'k> Container<'k> {
         for pid in self.kit.cgroups.processes(&self.cgroup) {
             leak::end(pid);
         }
-        self.reap();
         self.unmount_all();
         let mut cgroups = self.kit.cgroups.find(&self.id);
         cgroups.retain(|dir| self.is_mine(dir));

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fs;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host::alive;
 
@@ -49,10 +49,10 @@ pub fn describe(pid: i32) -> String {
     format!("process {pid} [{}] state {state}: {line}", name.split_once('(').map_or("", |(_, name)| name))
 }
 
-/// Kills a process that was left, and reaps it when it is a child of ours.
+/// Kills a process that was left.
 pub fn end(pid: i32) {
-    let Some(pid) = Pid::from_raw(pid) else { return };
-    // It may have ended by itself meanwhile, and it need not be our child: neither is an error here.
-    let _ = kill_process(pid, Signal::KILL);
-    let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may have ended by itself meanwhile, which is as well.
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }

@@ -16,6 +16,7 @@ pub mod kit;
 pub mod leak;
 pub mod outcome;
 pub mod probe;
+pub mod reaper;
 pub mod spec;
 
 pub use container::Container;

@@ -6,6 +6,9 @@
 //! probe of the test kit.
 
 mod check;
+mod console;
+mod exec;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -43,7 +46,8 @@ fn main() -> ExitCode {
 
 /// All tests.
 fn tests() -> Vec<Test> {
-    let areas = [process::tests, namespaces::tests, mounts::tests, lifecycle::tests];
+    let areas =
+        [process::tests, namespaces::tests, mounts::tests, lifecycle::tests, exec::tests, hooks::tests, console::tests];
     areas.iter().flat_map(|area| area()).collect()
 }
 
@@ -62,7 +66,7 @@ fn isolate(args: &[String]) -> Option<std::io::Error> {
 /// Finds the runtime, and makes what all tests share.
 fn prepare() -> std::io::Result<Kit> {
     // Orphans come to this process, so that tests see how containers end.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    gantry_testkit::reaper::start()?;
     let runtime =
         std::env::var_os("GANTRY_OCI").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_gantry-oci")), PathBuf::from);
     if !runtime.is_file() {
