@@ -5,6 +5,7 @@
 
 mod bench;
 mod counts;
+mod fuzz;
 mod peers;
 mod sh;
 mod test;
@@ -20,6 +21,7 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 /// Every command: its name, what it does in a line, and its function.
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
+    ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),
     ("tidy", "check the promises of ARCHITECTURE.md that no compiler checks", tidy::main),
