@@ -5,6 +5,7 @@
 
 mod bench;
 mod counts;
+mod demo;
 mod fuzz;
 mod peers;
 mod sh;
@@ -21,6 +22,7 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 /// Every command: its name, what it does in a line, and its function.
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
+    ("demo", "a Debian in a container with limits, seen from inside and outside", demo::main),
     ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),
