@@ -30,8 +30,9 @@ use crate::step::{Slot, Step};
 pub(crate) struct Run<'a> {
     /// The list.
     pub(crate) steps: &'a [Step],
-    /// The cgroup in whose directory the container's process is born.
-    pub(crate) cgroup: &'a gantry_cgroup::Location,
+    /// Directories of cgroups in which the container's process is born: the first, or the next where the kernel lets it
+    /// not into one. Opened when it is made.
+    pub(crate) cgroups: &'a dyn Fn(usize) -> Option<OwnedFd>,
     /// The system call filter.
     pub(crate) filter: Option<Filter>,
     /// The container's state, for hooks and listeners; status and process are filled in.

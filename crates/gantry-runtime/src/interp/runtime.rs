@@ -141,9 +141,12 @@ impl Runtime<'_> {
             let fd = self.slots.get(slot).map_err(|c| step_error(step, c))?;
             ns::setns(fd.as_fd(), CLONE_NEWPID).map_err(failed)?;
         }
-        let cgroup = clone.into_cgroup.then(|| self.run.cgroup.clone_dir()).flatten();
         let namespaces = if clone.stage.is_some() { 0 } else { clone.namespaces };
-        match fork(&ForkOptions { namespaces, cgroup: cgroup.as_ref().map(AsFd::as_fd), sibling: false }).map_err(failed)? {
+        let forked = match clone.into_cgroup {
+            true => fork_into(namespaces, self.run.cgroups),
+            false => fork(&ForkOptions { namespaces, ..ForkOptions::default() }),
+        };
+        match forked.map_err(failed)? {
             Forked::Child => {
                 drop(ours);
                 self.console = None;
@@ -244,6 +247,25 @@ impl Runtime<'_> {
         let socket = self.console.take()?;
         crate::console::receive_master(socket.as_fd()).ok()
     }
+}
+
+/// Makes a process in the first cgroup that takes one. A cgroup with limits for those below it takes none, nor does one
+/// that is gone or threaded (cgroups(7)).
+fn fork_into(namespaces: u64, cgroups: &dyn Fn(usize) -> Option<OwnedFd>) -> std::io::Result<Forked> {
+    let mut refused = rustix::io::Errno::NOENT.into();
+    for cgroup in (0..).map_while(cgroups) {
+        match fork(&ForkOptions { namespaces, cgroup: Some(cgroup.as_fd()), sibling: false }) {
+            Err(error) if takes_none(&error) => refused = error,
+            result => return result,
+        }
+    }
+    Err(std::io::Error::other(format!("no cgroup takes the process: {}", cause_text(&refused))))
+}
+
+fn takes_none(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let kinds = [Errno::BUSY, Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP];
+    kinds.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The process that an intermediate one made.

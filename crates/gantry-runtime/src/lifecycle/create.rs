@@ -108,9 +108,10 @@ impl Runtime {
             directory.write_record(&Record { pid, start_time: started, ..record.clone() })
         };
         let state = record.state(&decided.spec, Status::Creating);
+        let location = &decided.cgroup.location;
         let run = Run {
             steps: &decided.steps,
-            cgroup: &decided.cgroup.location,
+            cgroups: &|nth| (nth == 0).then(|| location.clone_dir()).flatten(),
             filter,
             state: state.clone(),
             directory: Some(directory.as_fd()),

@@ -67,7 +67,13 @@ impl Runtime {
         let mut nothing = |_: i32| Ok(());
         let outcome = interp::run(Run {
             steps: &steps,
-            cgroup: &location,
+            // Init may have moved deeper, to hand on limits to what it starts; then its own cgroup takes no process any
+            // more, and one that joins belongs beside it. A cgroup that was asked for is taken as it is.
+            cgroups: &|nth| match nth {
+                0 => location.clone_dir(),
+                1 if subs.is_empty() => record.cgroup.init_dir(record.pid),
+                _ => None,
+            },
             filter,
             state: record.state(&spec, status),
             directory: Some(directory.as_fd()),
