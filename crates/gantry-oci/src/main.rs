@@ -4,6 +4,7 @@ mod commands;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use gantry_oci::cli::{self, Command, Invocation};
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let log = open_log(&invocation.global);
+    let log = Rc::new(open_log(&invocation.global));
     let failed = if matches!(invocation.command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
     match enter(&args, invocation, &log) {
         Ok(status) => ExitCode::from(status),
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// Carries a command out; one that enters a container, from an executable that the container cannot reach.
-fn enter(args: &[OsString], invocation: Invocation, log: &Log) -> Result<u8, commands::Failure> {
+fn enter(args: &[OsString], invocation: Invocation, log: &Rc<Log>) -> Result<u8, commands::Failure> {
     let dry = matches!(&invocation.command, Command::Run(run) if run.dry_run);
     let enters = matches!(invocation.command, Command::Create(_) | Command::Run(_) | Command::Exec(_) | Command::Restore(_));
     if enters && !dry {

@@ -17,7 +17,7 @@ mod lifecycle;
 mod lower;
 
 pub use error::{Error, Result};
-pub use lifecycle::{Created, CreateRequest, ExecRequest, Report, Runtime};
+pub use lifecycle::{Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
 pub use lower::{ConsoleTo, Flags, Host};
 
 /// Lowers a configuration for a host that is given as data, and returns the steps as text: for tests and fuzzing.

@@ -127,6 +127,8 @@ pub enum Label {
 pub enum Action {
     /// A step on the cgroup.
     Cgroup(gantry_cgroup::Step),
+    /// Warns of something that was asked for and is not done.
+    Ignore { what: String },
     /// Writes or makes something under the resctrl file system.
     Resctrl(Resctrl),
     /// Opens a namespace's file and checks its kind.

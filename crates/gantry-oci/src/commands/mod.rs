@@ -6,12 +6,13 @@ mod process;
 
 use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 
 use gantry_model::ContainerId;
 use gantry_oci::cli::{self, CgroupManager, Command, Global, Invocation, Target};
 use gantry_oci::log::Log;
-use gantry_runtime::Runtime;
 use gantry_runtime::record::Store;
+use gantry_runtime::{Runtime, Warn};
 
 /// Why a command failed, as it is told.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub(crate) fn failure<T>(text: impl Into<String>) -> Result<T, Failure> {
 }
 
 /// Carries out a command, and returns the status to end with.
-pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<u8, Failure> {
-    let runtime = runtime(&invocation.global)?;
+pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> {
+    let runtime = runtime(&invocation.global, log)?;
     match invocation.command {
         Command::Create(create) => process::create(&runtime, &create),
         Command::Run(run) => process::run(&runtime, &run, log),
@@ -66,16 +67,17 @@ pub(crate) fn run(invocation: Invocation, log: &Log) -> Result<u8, Failure> {
     }
 }
 
-fn runtime(global: &Global) -> Result<Runtime, Failure> {
+fn runtime(global: &Global, log: &Rc<Log>) -> Result<Runtime, Failure> {
     let privileged = rustix::process::geteuid().is_root();
     let directory = std::env::var_os("XDG_RUNTIME_DIR");
     let root = global.root.clone().unwrap_or_else(|| cli::default_root(privileged, directory.as_deref()));
+    let log = Rc::clone(log);
     Ok(Runtime {
         store: Store::new(text(&std::path::absolute(&root)?)?),
         systemd: global.cgroups == CgroupManager::Systemd,
         no_cgroups: global.cgroups == CgroupManager::Disabled,
         rootless: global.rootless,
-        warn: |text| eprintln!("gantry-oci: warning: {text}"),
+        warn: Warn::to(move |what| log.warn(what)),
     })
 }
 

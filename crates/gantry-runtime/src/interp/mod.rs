@@ -24,6 +24,7 @@ pub(crate) use channel::{Channel, Message};
 pub(crate) use runtime::{Child, Outcome, START_SOCKET, run, send_notify, start_address};
 
 use crate::error::{Error, Result};
+use crate::lifecycle::Warn;
 use crate::step::{Slot, Step};
 
 /// What the steps are carried out with.
@@ -41,6 +42,8 @@ pub(crate) struct Run<'a> {
     pub(crate) directory: Option<BorrowedFd<'a>>,
     /// Descriptors that the first slots hold.
     pub(crate) held: Vec<OwnedFd>,
+    /// Gets what is worth a warning.
+    pub(crate) warn: &'a Warn,
     /// Called with the container's process as soon as it is made.
     pub(crate) record: &'a mut dyn FnMut(i32) -> Result<()>,
 }

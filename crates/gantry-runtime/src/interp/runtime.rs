@@ -85,6 +85,7 @@ impl Runtime<'_> {
     fn before(&mut self, action: &Action) -> Result<(), Cause> {
         match action {
             Action::Cgroup(step) => gantry_cgroup::execute(step, None).map_err(|e| e.to_string()),
+            Action::Ignore { .. } => Ok(self.run.warn.say(action)),
             Action::Resctrl(step) => resctrl(step, None),
             Action::OpenNamespace { path, kind, slot } => {
                 let fd = open_host(path, OFlags::RDONLY).map_err(cause)?;

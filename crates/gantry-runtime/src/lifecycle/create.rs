@@ -116,6 +116,7 @@ impl Runtime {
             state: state.clone(),
             directory: Some(directory.as_fd()),
             held: vec![],
+            warn: &self.warn,
             record: &mut note,
         };
         let Outcome { child, console } = interp::run(run)?;

@@ -78,6 +78,7 @@ impl Runtime {
             state: record.state(&spec, status),
             directory: Some(directory.as_fd()),
             held: [Some(init), root].into_iter().flatten().collect(),
+            warn: &self.warn,
             record: &mut nothing,
         });
         let Outcome { child, console } = outcome?;

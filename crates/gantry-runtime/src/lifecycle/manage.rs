@@ -130,16 +130,11 @@ impl Runtime {
             let state = record.state(spec, Status::Stopped);
             for hook in spec.hooks.iter().flat_map(|hooks| &hooks.poststop) {
                 if let Err(error) = hooks::run(HookKind::Poststop, std::slice::from_ref(hook), &state) {
-                    self.warn(&error);
+                    self.warn.say(error);
                 }
             }
         }
         directory.remove()
-    }
-
-    /// Says what went wrong without being an error.
-    fn warn(&self, error: &Error) {
-        (self.warn)(&error.to_string());
     }
 
     /// The state document.
@@ -183,7 +178,10 @@ impl Runtime {
         }
         let steps = plan_update(&Layout::detect()?, &record.cgroup, resources, &gantry_cgroup::default_device_rules())?;
         for step in &steps {
-            gantry_cgroup::execute(step, Some(record.pid))?;
+            match step {
+                gantry_cgroup::Step::Ignore { .. } => self.warn.say(step),
+                step => gantry_cgroup::execute(step, Some(record.pid))?,
+            }
         }
         if schemata.is_empty() {
             return Ok(());

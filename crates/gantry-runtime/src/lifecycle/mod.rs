@@ -4,7 +4,9 @@ mod create;
 mod exec;
 mod manage;
 
+use std::fmt;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use gantry_model::ContainerId;
 use gantry_model::oci::spec::{Process, Spec};
@@ -28,7 +30,29 @@ pub struct Runtime {
     /// Whether missing rights over cgroups are no error; absent is found out.
     pub rootless: Option<bool>,
     /// Gets what is worth a warning.
-    pub warn: fn(&str),
+    pub warn: Warn,
+}
+
+/// Where warnings go: what was asked for and is not done, what failed and changes nothing.
+#[derive(Clone)]
+pub struct Warn(Rc<dyn Fn(&dyn fmt::Display)>);
+
+impl Warn {
+    /// Warnings go to this function.
+    pub fn to(sink: impl Fn(&dyn fmt::Display) + 'static) -> Self {
+        Self(Rc::new(sink))
+    }
+
+    /// Warns.
+    pub(crate) fn say(&self, what: impl fmt::Display) {
+        (self.0)(&what);
+    }
+}
+
+impl fmt::Debug for Warn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Warn")
+    }
 }
 
 /// What a container is made from.

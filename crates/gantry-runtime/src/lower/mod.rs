@@ -3,6 +3,7 @@
 mod mounts;
 mod process;
 
+use gantry_cgroup::Step as CgroupStep;
 use gantry_model::ContainerId;
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::names::{NameError, idmap, mempolicy, netdevice, personality, scheduler, sysctl, timens};
@@ -199,6 +200,17 @@ impl Builder {
         Slot(self.slots - 1)
     }
 
+    /// Steps on the cgroup, without those that do nothing.
+    fn cgroup(&mut self, steps: &[CgroupStep]) {
+        let done = steps.iter().filter(|step| !matches!(step, CgroupStep::Ignore { .. }));
+        self.steps.extend(done.map(|step| Step { by: By::Runtime, action: Action::Cgroup(step.clone()) }));
+    }
+
+    /// Something that is asked for and not done.
+    fn ignore(&mut self, what: String) {
+        self.runtime(Action::Ignore { what });
+    }
+
     /// A step that the privileges of the user namespace do not suffice for is the runtime's where there is one.
     fn outside_if(&mut self, outside: bool, action: Action) {
         self.push(if outside { By::Runtime } else { By::Init }, action);
@@ -236,9 +248,8 @@ pub(crate) fn lower(input: &Input<'_>) -> Result<Vec<Step>> {
         Context { input, linux, process, namespaces, opens_for_init: own_user && input.host.privileged };
     context.check()?;
     let mut b = Builder::default();
-    for step in &input.cgroup.before {
-        b.runtime(Action::Cgroup(step.clone()));
-    }
+    context.ignored(&mut b);
+    b.cgroup(&input.cgroup.before);
     context.resctrl(&mut b, true)?;
     let mut opened = context.open_outside(&mut b)?;
     context.clone_process(&mut b, &opened)?;
@@ -344,6 +355,20 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Names everything that is asked for and not done.
+    fn ignored(&self, b: &mut Builder) {
+        for step in self.input.cgroup.before.iter().chain(&self.input.cgroup.after) {
+            if let CgroupStep::Ignore { what, why } = step {
+                b.ignore(format!("{what}: {why}"));
+            }
+        }
+        process::ignored(b, self.process);
+        let flags = self.linux.personality.as_ref().map_or(&[][..], |given| &given.flags);
+        if !flags.is_empty() {
+            b.ignore(format!("linux.personality.flags {}: the specification defines none", flags.join(", ")));
+        }
+    }
+
     fn all_hooks(&self) -> impl Iterator<Item = (HookKind, &[gantry_model::oci::spec::Hook])> {
         self.input.spec.hooks.iter().flat_map(|hooks| {
             [
@@ -409,9 +434,7 @@ impl Context<'_> {
         }
         b.runtime(Action::Clone(clone));
         b.push(By::Beside, Action::Record);
-        for step in &self.input.cgroup.after {
-            b.runtime(Action::Cgroup(step.clone()));
-        }
+        b.cgroup(&self.input.cgroup.after);
         self.resctrl(b, false)?;
         if ns.makes(user) {
             let (uid, gid) = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());
@@ -506,7 +529,6 @@ impl Context<'_> {
         }
         self.close_root(b);
         if let Some(given) = &self.linux.personality {
-            // No flag is defined; those that are given have no meaning that could be lost.
             let (persona, _) = field("linux.personality", personality::persona(given))?;
             b.init(Action::Personality { persona });
         }

@@ -48,9 +48,8 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
     let user = NamespaceKind::User.clone_flag();
     let pid = NamespaceKind::Pid.clone_flag();
     let joins_user = input.namespaces & user != 0;
-    for step in &input.cgroup.before {
-        b.runtime(Action::Cgroup(step.clone()));
-    }
+    ignored(&mut b, process);
+    b.cgroup(&input.cgroup.before);
     let console = open_console(&mut b, process, input.flags)?;
     if let Some(affinity) = process.exec_cpu_affinity.as_ref().filter(|affinity| !affinity.initial.is_empty()) {
         field("process.execCPUAffinity.initial", cpulist::parse(&affinity.initial))?;
@@ -66,9 +65,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
         clone.join_pid = Some(input.init);
     }
     b.runtime(Action::Clone(clone));
-    for step in &input.cgroup.after {
-        b.runtime(Action::Cgroup(step.clone()));
-    }
+    b.cgroup(&input.cgroup.after);
     let outside = joins_user && input.host.privileged;
     limits(&mut b, process, outside)?;
     if !input.cgroup.join.is_empty() {
@@ -225,7 +222,7 @@ fn labels(process: &Process, host: &Host) -> impl Iterator<Item = Label> {
 fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
     let process = input.process;
     let user = &process.user;
-    let caps = capabilities(process.capabilities.as_ref())?;
+    let caps = capabilities(process.capabilities.as_ref());
     let first = 3 + input.flags.preserve_fds + input.flags.listen_fds;
     b.init(Action::WorkingDirectory { path: process.cwd.clone() });
     b.init(Action::OwnStdio { uid: user.uid });
@@ -277,15 +274,26 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
 }
 
 /// Capability sets as bits. A name that is not known is left out, as the specification asks (config.md, Linux Process).
-fn capabilities(given: Option<&Capabilities>) -> Result<CapSets> {
-    let Some(given) = given else { return Ok(CapSets::default()) };
+fn capabilities(given: Option<&Capabilities>) -> CapSets {
+    let Some(given) = given else { return CapSets::default() };
     let bits = |names: &[String]| CapSet::from_names(names).0.0;
-    let sets = CapSets {
+    CapSets {
         bounding: bits(&given.bounding),
         effective: bits(&given.effective),
         inheritable: bits(&given.inheritable),
         permitted: bits(&given.permitted),
         ambient: bits(&given.ambient),
-    };
-    Ok(sets)
+    }
+}
+
+/// Names what a process asks for and does not get: capabilities that nobody knows.
+pub(super) fn ignored(b: &mut Builder, process: &Process) {
+    let Some(given) = &process.capabilities else { return };
+    let sets = [&given.bounding, &given.effective, &given.inheritable, &given.permitted, &given.ambient];
+    let mut unknown: Vec<&str> = sets.into_iter().flat_map(|names| CapSet::from_names(names).1).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        b.ignore(format!("process.capabilities {}: no capability is called so", unknown.join(", ")));
+    }
 }

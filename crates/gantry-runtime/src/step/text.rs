@@ -27,6 +27,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cgroup(step) => write!(f, "{step}"),
+            Self::Ignore { what } => write!(f, "ignore {what}"),
             Self::Resctrl(step) => write!(f, "{step}"),
             Self::OpenNamespace { path, .. } => write!(f, "open namespace {path}"),
             Self::OpenTree { path, recursive, .. } => write!(f, "open {}tree {path}", if *recursive { "whole " } else { "" }),
