@@ -195,6 +195,10 @@ fn make_root(ground: &Ground, seccomp: &Path) -> Result<Value> {
     let text = fs::read(ground.dir.join("config.json")).context("read what runc spec wrote")?;
     let mut config: Value = serde_json::from_slice(&text)?;
     config["process"]["terminal"] = json!(false);
+    // Older versions ask for ambient capabilities that are not inheritable, which no kernel grants.
+    if let Some(capabilities) = config["process"]["capabilities"].as_object_mut() {
+        capabilities.remove("ambient");
+    }
     config["root"]["path"] = json!(root);
     config["linux"]["seccomp"] = serde_json::from_slice(&fs::read(seccomp).context("read the seccomp profile")?)?;
     Ok(config)
