@@ -16,6 +16,7 @@ mod limits;
 mod location;
 mod path;
 mod plan;
+mod present;
 mod remove;
 mod stats;
 mod step;

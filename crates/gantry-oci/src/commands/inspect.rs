@@ -1,6 +1,6 @@
 //! Commands that show or change what is known of containers.
 
-use std::io::Read;
+use std::path::Path;
 
 use gantry_model::ContainerId;
 use gantry_model::oci::linux::Resources;
@@ -8,12 +8,11 @@ use gantry_oci::cli::{Format, Limits, List, Ps, SpecFile, Update};
 use gantry_oci::log::Log;
 use gantry_oci::output::{self, ContainerRow};
 use gantry_oci::{features as document, template};
-use gantry_runtime::record::MAX_DOCUMENT;
 use gantry_runtime::{Report, Runtime};
 
 use gantry_seccomp::{Arch, Flags, KNOWN_ACTIONS, KNOWN_FLAGS, KNOWN_OPERATORS};
 
-use super::{Failure, failure, print};
+use super::{Failure, failure, print, read_document, read_file};
 
 fn row(report: &Report) -> ContainerRow {
     let Report { record, spec, status } = report;
@@ -45,7 +44,11 @@ pub(super) fn state(runtime: &Runtime, id: &ContainerId) -> Result<u8, Failure> 
     print(&output::state(&row(&runtime.report(id)?))?)
 }
 
-pub(super) fn list(runtime: &Runtime, list: List, log: &Log) -> Result<u8, Failure> {
+pub(super) fn list(runtime: &Runtime, list: List, rooted: bool, log: &Log) -> Result<u8, Failure> {
+    // The usual directory is made with the first container; one that was named should be there.
+    if rooted && !Path::new(runtime.store.root()).is_dir() {
+        return failure(format!("--root {} is no directory", runtime.store.root()));
+    }
     let mut rows = Vec::new();
     for (id, report) in runtime.list()? {
         match report {
@@ -76,15 +79,8 @@ pub(super) fn update(runtime: &Runtime, update: Update) -> Result<u8, Failure> {
     };
     let resources = match update.limits {
         Limits::Given(resources) => *resources,
-        Limits::File(path) => {
-            let text = std::fs::read(&path).map_err(|cause| Failure::of(format!("read {}: {cause}", path.display())))?;
-            parse(&text)?
-        }
-        Limits::Stdin => {
-            let mut text = Vec::new();
-            std::io::stdin().take(MAX_DOCUMENT).read_to_end(&mut text)?;
-            parse(&text)?
-        }
+        Limits::File(path) => parse(&read_file(&path)?)?,
+        Limits::Stdin => parse(&read_document(std::io::stdin(), "the standard input")?)?,
     };
     let schemata: Vec<String> = update.l3_cache_schema.into_iter().chain(update.mem_bw_schema).collect();
     runtime.update(&update.id, &resources, &schemata)?;

@@ -5,13 +5,15 @@ mod inspect;
 mod process;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 
 use gantry_model::ContainerId;
 use gantry_oci::cli::{self, CgroupManager, Command, Global, Invocation, Target};
 use gantry_oci::log::Log;
-use gantry_runtime::record::Store;
+use gantry_runtime::record::{MAX_DOCUMENT, Store};
 use gantry_runtime::{Runtime, Warn};
 
 /// Why a command failed, as it is told.
@@ -45,6 +47,7 @@ pub(crate) fn failure<T>(text: impl Into<String>) -> Result<T, Failure> {
 /// Carries out a command, and returns the status to end with.
 pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> {
     let runtime = runtime(&invocation.global, log)?;
+    let rooted = invocation.global.root.is_some();
     match invocation.command {
         Command::Create(create) => process::create(&runtime, &create),
         Command::Run(run) => process::run(&runtime, &run, log),
@@ -55,7 +58,7 @@ pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> 
         Command::Pause(id) => done(runtime.pause(&id)),
         Command::Resume(id) => done(runtime.resume(&id)),
         Command::State(id) => inspect::state(&runtime, &id),
-        Command::List(list) => inspect::list(&runtime, list, log),
+        Command::List(list) => inspect::list(&runtime, list, rooted, log),
         Command::Ps(ps) => inspect::ps(&runtime, &ps),
         Command::Update(update) => inspect::update(&runtime, update),
         Command::Events(events) => events::events(&runtime, &events),
@@ -72,6 +75,9 @@ fn runtime(global: &Global, log: &Rc<Log>) -> Result<Runtime, Failure> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR");
     let root = global.root.clone().unwrap_or_else(|| cli::default_root(privileged, directory.as_deref()));
     let log = Rc::clone(log);
+    if is_host_root(&root) {
+        return failure(format!("--root {} is the root of this host: name a directory for the containers", root.display()));
+    }
     Ok(Runtime {
         store: Store::new(text(&std::path::absolute(&root)?)?),
         systemd: global.cgroups == CgroupManager::Systemd,
@@ -79,6 +85,30 @@ fn runtime(global: &Global, log: &Rc<Log>) -> Result<Runtime, Failure> {
         rootless: global.rootless,
         warn: Warn::to(move |what| log.warn(what)),
     })
+}
+
+/// Whether a path, by whatever links and dots, leads to `/`: whose directories would be taken for containers.
+fn is_host_root(path: &Path) -> bool {
+    let place = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((place(path), place(Path::new("/"))), (Ok(given), Ok(root)) if given == root)
+}
+
+/// Reads a document that somebody wrote, up to the bound of all documents.
+pub(crate) fn read_document(from: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let read = from.take(MAX_DOCUMENT + 1).read_to_end(&mut text);
+    read.map_err(|cause| Failure::of(format!("read {name}: {cause}")))?;
+    if text.len() as u64 > MAX_DOCUMENT {
+        return failure(format!("read {name}: it is longer than {MAX_DOCUMENT} bytes"));
+    }
+    Ok(text)
+}
+
+/// As [`read_document`], of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|cause| Failure::of(format!("open {name}: {cause}")))?;
+    read_document(file, &name)
 }
 
 /// A path as text: state and configuration are JSON, which has no other strings.

@@ -11,7 +11,7 @@ use gantry_oci::log::Log;
 use gantry_oci::{console, time};
 use gantry_runtime::{ConsoleTo, CreateRequest, Created, ExecRequest, Flags, Runtime};
 
-use super::{Failure, failure, print, text};
+use super::{Failure, failure, print, read_file, text};
 
 pub(super) fn create(runtime: &Runtime, create: &Create) -> Result<u8, Failure> {
     let flags = flags_of(create, false)?;
@@ -142,8 +142,7 @@ pub(super) fn exec(runtime: &Runtime, exec: &Exec, log: &Log) -> Result<u8, Fail
 }
 
 fn read_process(path: &Path) -> Result<Process, Failure> {
-    let document = std::fs::read(path).map_err(|cause| Failure::of(format!("read {}: {cause}", path.display())))?;
-    serde_json::from_slice(&document).map_err(|cause| Failure::of(format!("parse {}: {cause}", path.display())))
+    serde_json::from_slice(&read_file(path)?).map_err(|cause| Failure::of(format!("parse {}: {cause}", path.display())))
 }
 
 /// What a process that does not say otherwise takes from the container's configuration.

@@ -4,6 +4,7 @@ use std::fs;
 
 use gantry_model::oci::linux::{Memory, Personality};
 use gantry_model::oci::spec::{Hooks, Process};
+use gantry_testkit::command::{Running, wait_for};
 use gantry_testkit::json::{at, parse};
 use gantry_testkit::spec::{Parts, default_process, hook};
 use gantry_testkit::{Kit, Outcome, Test, ensure, outcome};
@@ -11,7 +12,14 @@ use gantry_testkit::{Kit, Outcome, Test, ensure, outcome};
 use crate::check::test;
 
 pub fn tests() -> Vec<Test> {
-    vec![test("manage::exec_beside_a_nested_init", nested), test("manage::warnings_go_to_the_log", warnings)]
+    vec![
+        test("manage::exec_beside_a_nested_init", nested),
+        test("manage::warnings_go_to_the_log", warnings),
+        test("manage::kill_ends_what_shares_the_pids_of_the_host", kill_shared),
+        test("manage::kill_all_of_a_stopped_container", kill_stopped),
+        test("manage::roots_that_are_refused", roots),
+        test("manage::update_documents_are_bounded", bounded_update),
+    ]
 }
 
 /// In version 2 a cgroup that limits those below it takes no process: one that joins goes where init went.
@@ -90,4 +98,65 @@ fn warnings(kit: &Kit) -> Outcome {
     fs::remove_file(&log)?;
     container.delete_force()?;
     check(&warned(&log)?, &["poststop hook 0 (/bin/false): exit status 1"])
+}
+
+/// Without a PID namespace of its own a container's first process takes nothing with it; the runtime has to.
+fn kill_shared(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.spec.linux_mut().namespaces.retain(|one| one.kind != "pid");
+    container.start_with(&["/init", "spawn", "sleep", "300", "+", "sleep", "300"])?;
+    let has = |count: usize| {
+        let list = container.ok(&["ps", "--format", "json", &container.id]).ok()?.stdout;
+        let pids = parse(&list).ok()?.as_array()?.len();
+        (pids == count).then_some(())
+    };
+    ensure!(wait_for(kit.time(5.0), || has(2)).is_some(), "the container has not two processes");
+    container.kill("KILL")?;
+    ensure!(wait_for(kit.time(5.0), || has(0)).is_some(), "processes stay");
+    container.delete()
+}
+
+fn kill_stopped(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.spec.set_args(&["/init", "exit", "0"]);
+    container.create()?;
+    container.start()?;
+    container.wait_status("stopped")?;
+    container.refused(&["kill", &container.id, "TERM"])?;
+    container.ok(&["kill", "--all", &container.id, "TERM"])?;
+    container.ok(&["kill", "--all", &container.id, "KILL"])?;
+    container.delete()
+}
+
+fn roots(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    let link = container.host("link");
+    std::os::unix::fs::symlink("/", &link)?;
+    let missing = container.host("missing");
+    for (root, says) in [("/", "not /"), ("/tmp/..", "root of this host"), ("/.", "root of this host")] {
+        container.global = vec!["--root".into(), root.into()];
+        let output = container.refused(&["list"])?;
+        ensure!(output.stderr.contains(says), "--root {root}: {}", output.text());
+    }
+    for (root, says) in [(&link, "root of this host"), (&missing, "no directory")] {
+        container.global = vec!["--root".into(), root.display().to_string()];
+        let output = container.refused(&["list"])?;
+        ensure!(output.stderr.contains(says), "--root {}: {}", root.display(), output.text());
+    }
+    container.global.clear();
+    Ok(())
+}
+
+fn bounded_update(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.start_waiting()?;
+    let path = container.host("long").display().to_string();
+    fs::write(&path, vec![b' '; (32 << 20) + 1])?;
+    let output = container.refused(&["update", "--resources", &path, &container.id])?;
+    ensure!(output.stderr.contains("longer than"), "{}", output.text());
+    let mut command = container.command(&["update", "--resources", "-", &container.id]);
+    command.stdin(fs::File::open(&path)?);
+    let output = Running::start(&mut command, &container.output_dir())?.finish(kit.time(10.0))?;
+    ensure!(output.stderr.contains("longer than"), "{}", output.text());
+    container.delete_force()
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gantry_cgroup::{Layout, Stats, plan_update};
 use gantry_model::ContainerId;
-use gantry_model::oci::linux::Resources;
+use gantry_model::oci::linux::{Linux, Resources};
+use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::{State, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -70,14 +71,21 @@ impl Runtime {
         })
     }
 
-    /// Sends a signal to a container's first process, or to all of its processes.
-    pub fn kill(&self, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    /// Sends a signal to a container's first process, or to all of its processes; asked for all, it minds none being
+    /// there.
+    pub fn kill(&self, id: &ContainerId, signal: i32, all_asked: bool) -> Result<()> {
         let directory = self.store.open(id)?;
         let record = directory.record()?.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        if all {
+        // The kernel ends what is in the container's PID namespace with its first process; without one of its own, what
+        // the container started would live on.
+        let all = all_asked || signal == KILL && shares_pids(&directory.config()?);
+        if all && record.cgroup.exists() {
             return Ok(record.cgroup.kill_all(signal)?);
         }
         let status = directory.status(&record);
+        if all_asked && status == Status::Stopped {
+            return Ok(());
+        }
         let stopped = || Error::Status { action: "kill", id: id.to_string(), status: Status::Stopped };
         if matches!(status, Status::Stopped | Status::Creating) {
             return Err(Error::Status { action: "kill", id: id.to_string(), status });
@@ -176,7 +184,9 @@ impl Runtime {
         if matches!(status, Status::Stopped | Status::Creating) {
             return Err(Error::Status { action: "update", id: id.to_string(), status });
         }
-        let steps = plan_update(&Layout::detect()?, &record.cgroup, resources, &gantry_cgroup::default_device_rules())?;
+        let resources = record.cgroup.complete(resources)?;
+        let devices = gantry_cgroup::default_device_rules();
+        let steps = plan_update(&Layout::detect()?, &record.cgroup, &resources, &devices)?;
         for step in &steps {
             match step {
                 gantry_cgroup::Step::Ignore { .. } => self.warn.say(step),
@@ -203,6 +213,12 @@ impl Runtime {
         }
         Ok(record.cgroup.stats()?)
     }
+}
+
+/// Whether a container's processes are in a PID namespace that is not its own.
+fn shares_pids(spec: &Spec) -> bool {
+    let own = |linux: &Linux| linux.namespaces.iter().any(|one| one.kind == "pid" && one.path.is_empty());
+    !spec.linux.as_ref().is_some_and(own)
 }
 
 /// Kills what is left in a container's cgroup, and where it shares a PID namespace that is everything it started.
