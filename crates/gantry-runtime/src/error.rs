@@ -68,6 +68,18 @@ pub enum Error {
     /// Something is not possible on this host, or with this combination.
     #[error("{0}")]
     Unsupported(String),
+    /// CRIU failed.
+    #[error("criu could not {action}: {cause}; see its log {log}{said}")]
+    Criu {
+        /// What was asked of it.
+        action: &'static str,
+        /// What it says.
+        cause: String,
+        /// Path of its log.
+        log: String,
+        /// The last errors in it, each after a semicolon.
+        said: String,
+    },
     /// The container's process died before its program was started.
     #[error("the container's process ended before it could start: {0}")]
     InitDied(String),

@@ -11,11 +11,13 @@ pub mod seal;
 pub mod step;
 
 mod console;
+mod criu;
 mod filter;
 mod interp;
 mod lifecycle;
 mod lower;
 
+pub use criu::{CheckpointRequest, Criu, ManageCgroups, NetworkLock, RestoreRequest};
 pub use error::{Error, Result};
 pub use lifecycle::{Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
 pub use lower::{ConsoleTo, Flags, Host};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.json` | the configuration as it was when the container was made; whoever makes it holds a lock on it |
 //! | `state.json` | what has been made: written before anything is, and again with the process; always whole |
+//! | `checkpointed` | nothing: it is there once the container ended by a checkpoint |
 //! | `start.sock` | the socket on which the container's process waits to be started; gone once it is |
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use crate::interp::paths::open_host;
 pub const MAX_DOCUMENT: u64 = 32 << 20;
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
+const CHECKPOINTED: &str = "checkpointed";
 
 /// What is known of a container beyond its configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -137,6 +139,11 @@ fn make_root(root: &str) -> std::io::Result<()> {
 }
 
 impl Directory {
+    /// Its path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The open directory.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -237,6 +244,16 @@ impl Directory {
             Err(Errno::NOENT) => Ok(()),
             result => result.context(|| format!("remove {}", self.path)),
         }
+    }
+
+    /// Notes that the container ended by a checkpoint, so that a restoration may take its place.
+    pub fn mark_checkpointed(&self) -> Result<()> {
+        self.new_file(CHECKPOINTED).map(drop)
+    }
+
+    /// Whether it ended by a checkpoint.
+    pub fn is_checkpointed(&self) -> bool {
+        statat(&self.fd, CHECKPOINTED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Where the container is in its life, by what is on disk and in the kernel.

@@ -1,5 +1,6 @@
 //! The commands: each maps what was asked to the runtime, and what comes back to the terminal.
 
+mod criu;
 mod events;
 mod inspect;
 mod process;
@@ -64,7 +65,8 @@ pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> 
         Command::Events(events) => events::events(&runtime, &events),
         Command::Features => inspect::features(),
         Command::Spec(spec) => inspect::spec(&spec),
-        Command::Checkpoint(_) | Command::Restore(_) => failure("checkpoint and restore need criu"),
+        Command::Checkpoint(checkpoint) => criu::checkpoint(&runtime, &checkpoint),
+        Command::Restore(restore) => criu::restore(&runtime, &restore, log),
         Command::Mounts(_) => failure("mounts"),
         Command::Print(text) => print(&text),
     }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::SystemTime;
 
+use gantry_model::names::capability;
 use gantry_model::oci::spec::{Capabilities, Process, Spec, User};
 use gantry_oci::cli::{Create, Exec, ExecProcess, ProcessChanges, Run};
 use gantry_oci::foreground::{self, Blocked};
@@ -58,12 +59,17 @@ fn make(runtime: &Runtime, create: &Create, flags: &Flags, start: bool) -> Resul
 
 /// The moment, read once for each container.
 #[allow(clippy::disallowed_methods)]
-fn now() -> String {
+pub(super) fn now() -> String {
     time::rfc3339_nano(SystemTime::now())
 }
 
 fn bundle_of(create: &Create) -> Result<String, Failure> {
-    let bundle = create.bundle.as_deref().unwrap_or(Path::new("."));
+    absolute(create.bundle.as_deref())
+}
+
+/// The bundle's directory; absent is the current one.
+pub(super) fn absolute(bundle: Option<&Path>) -> Result<String, Failure> {
+    let bundle = bundle.unwrap_or(Path::new("."));
     let path = text(&std::path::absolute(bundle)?)?;
     Ok(if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path })
 }
@@ -85,7 +91,7 @@ fn flags_of(create: &Create, foreground: bool) -> Result<Flags, Failure> {
     })
 }
 
-fn console_of(socket: Option<&Path>, foreground: bool) -> Result<ConsoleTo, Failure> {
+pub(super) fn console_of(socket: Option<&Path>, foreground: bool) -> Result<ConsoleTo, Failure> {
     Ok(match socket {
         Some(path) => ConsoleTo::Socket(text(path)?),
         None if foreground => ConsoleTo::Runtime,
@@ -93,10 +99,11 @@ fn console_of(socket: Option<&Path>, foreground: bool) -> Result<ConsoleTo, Fail
     })
 }
 
-/// Descriptors of socket activation that were passed to this process (sd_listen_fds(3)).
+/// Descriptors of socket activation that were passed to this process (sd_listen_fds(3)). Who starts it and cannot know
+/// its id beforehand leaves the id out.
 fn activated() -> (u32, Option<String>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let ours = number("LISTEN_PID") == Some(std::process::id());
+    let ours = std::env::var_os("LISTEN_PID").is_none() || number("LISTEN_PID") == Some(std::process::id());
     match number("LISTEN_FDS") {
         Some(count) if ours && count < 1024 => (count, std::env::var("LISTEN_FDNAMES").ok()),
         _ => (0, None),
@@ -182,6 +189,9 @@ fn changed(spec: &Spec, changes: &ProcessChanges) -> Result<Process, Failure> {
         process.apparmor_profile.clone_from(profile);
     }
     process.no_new_privileges = changes.no_new_privs.unwrap_or(process.no_new_privileges);
+    if let Some(unknown) = changes.caps.iter().find(|name| capability::number(name).is_none()) {
+        return failure(format!("--cap {unknown}: no capability is called so"));
+    }
     add_capabilities(&mut process, &changes.caps);
     Ok(process)
 }

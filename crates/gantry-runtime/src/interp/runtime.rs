@@ -319,7 +319,7 @@ pub(crate) fn start_address(directory: std::os::fd::BorrowedFd<'_>) -> std::io::
 /// The name of the start socket in the container's directory. It is there from creation until the start.
 pub(crate) const START_SOCKET: &str = "start.sock";
 
-fn connect_unix(path: &str) -> std::io::Result<OwnedFd> {
+pub(crate) fn connect_unix(path: &str) -> std::io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // An address has room for 107 bytes; a longer path is reached through its directory.
     if path.len() < 108 {
@@ -385,12 +385,12 @@ fn run_helper(program: &str, pid: i32, mappings: &[IdMapping]) -> Result<(), Cau
     Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-fn move_device(pid: i32, from: &str, to: &str) -> Result<(), Cause> {
+pub(crate) fn move_device(pid: i32, from: &str, to: &str) -> Result<(), Cause> {
     let namespace = open_host(&format!("/proc/{pid}/ns/net"), OFlags::RDONLY).map_err(cause)?;
     gantry_sys::netlink::move_link(from, namespace.as_fd(), to).map(drop).map_err(|e| e.to_string())
 }
 
-fn resctrl(step: &Resctrl, pid: Option<i32>) -> Result<(), Cause> {
+pub(crate) fn resctrl(step: &Resctrl, pid: Option<i32>) -> Result<(), Cause> {
     match step {
         Resctrl::MakeGroup { path } => match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
             Err(rustix::io::Errno::EXIST) => Ok(()),

@@ -1,5 +1,7 @@
 //! Making a container, with or without starting it.
 
+mod restore;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -48,8 +50,9 @@ impl Runtime {
     fn decide(&self, request: &CreateRequest<'_>) -> Result<Decided> {
         let path = request.config.map_or_else(|| format!("{}/config.json", request.bundle), str::to_owned);
         let text = read_document(&path)?;
-        let spec: Spec = serde_json::from_slice(&text).map_err(|cause| Error::Parse { path, cause })?;
+        let mut spec: Spec = serde_json::from_slice(&text).map_err(|cause| Error::Parse { path, cause })?;
         let mut host = host::detect(&spec);
+        lower::complete(&mut spec, &host);
         let cgroup = self.plan_cgroup(request, &spec, &mut host)?;
         let steps = lower_with(request, &spec, &host, &cgroup)?;
         Ok(Decided { spec, text, host, cgroup, steps })

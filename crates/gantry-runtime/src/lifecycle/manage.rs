@@ -229,7 +229,7 @@ fn kill_rest(record: &Record) -> Result<()> {
     Ok(record.cgroup.kill_all(KILL)?)
 }
 
-fn await_death(process: &std::os::fd::OwnedFd) {
+pub(super) fn await_death(process: &std::os::fd::OwnedFd) {
     let timeout = Timespec::try_from(DEATH).ok();
     let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref());
 }

@@ -1,5 +1,6 @@
 //! The operations on containers.
 
+mod checkpoint;
 mod create;
 mod exec;
 mod manage;

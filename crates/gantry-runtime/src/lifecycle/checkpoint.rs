@@ -1,0 +1,191 @@
+//! Saving a container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use gantry_cgroup::Layout;
+use gantry_model::ContainerId;
+use gantry_model::names::namespace::NamespaceKind;
+use gantry_model::oci::spec::Spec;
+use gantry_model::oci::state::Status;
+use rustix::fs::{Mode, OFlags};
+
+use super::{Report, Runtime};
+use crate::criu::option::{Feature, Kind, Response};
+use crate::criu::plan::{self, DUMP_LOG, DumpFacts, External, STREAMS};
+use crate::criu::service::{self, Event, Places, Service};
+use crate::criu::{CheckpointRequest, Criu, facts};
+use crate::error::{Context, Error, Result};
+use crate::host;
+use crate::lower::{self, CgroupInput, ConsoleTo, Flags, Input};
+use crate::record::{Directory, Record};
+
+/// Makes the directory of the work, and with `images` that of the images too.
+pub(super) fn make_directories(criu: &Criu, images: bool) -> Result<()> {
+    let paths = criu.work_path.iter().chain(images.then_some(&criu.image_path));
+    for path in paths {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.context(|| format!("make directory {path}"))?;
+    }
+    if Path::new(&criu.image_path).is_dir() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!("there are no images: {} is no directory", criu.image_path)))
+}
+
+/// The directories for CRIU.
+pub(super) fn places(criu: &Criu) -> Places<'_> {
+    Places { images: &criu.image_path, work: criu.work_path.as_deref() }
+}
+
+/// Fails for a user to whom CRIU can be of no use.
+pub(super) fn need_root(action: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!("{action} a container needs root: criu reads the memory of its processes")))
+}
+
+impl Runtime {
+    /// Saves a container. Without `leave_running` and `pre_dump` it is stopped then; if saving fails it goes on.
+    ///
+    /// # Errors
+    /// The container is neither running nor paused, CRIU is missing or lacks a feature, or it failed: then its log is
+    /// named.
+    pub fn checkpoint(&self, request: &CheckpointRequest<'_>) -> Result<()> {
+        need_root("checkpointing")?;
+        let directory = self.store.open(request.id)?;
+        let report = self.report(request.id)?;
+        if !matches!(report.status, Status::Running | Status::Paused) {
+            return Err(Error::Status { action: "checkpoint", id: request.id.to_string(), status: report.status });
+        }
+        make_directories(&request.criu, true)?;
+        check_parent(request)?;
+        if request.pre_dump || request.parent_path.is_some() {
+            let name = if request.pre_dump { "--pre-dump" } else { "--parent-path" };
+            service::need(Feature::MemTrack, name)?;
+        }
+        if request.criu.lazy_pages {
+            service::need(Feature::LazyPages, "--lazy-pages")?;
+        }
+        let facts = dump_facts(request.id, &report)?;
+        if !request.pre_dump {
+            write_streams(&request.criu, &facts)?;
+        }
+        dump(request, &facts)?;
+        if request.leave_running || request.pre_dump {
+            return Ok(());
+        }
+        directory.mark_checkpointed()?;
+        end(&report.record);
+        Ok(())
+    }
+}
+
+/// CRIU cannot say what is wrong with the directory of older images.
+fn check_parent(request: &CheckpointRequest<'_>) -> Result<()> {
+    let Some(parent) = &request.parent_path else { return Ok(()) };
+    let path = Path::new(&request.criu.image_path).join(parent);
+    if path.is_dir() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!("--parent-path: {} is no directory", path.display())))
+}
+
+/// Keeps what the standard streams were beside the images.
+fn write_streams(criu: &Criu, facts: &DumpFacts) -> Result<()> {
+    let path = format!("{}/{STREAMS}", criu.image_path);
+    let names = plan::stream_names(&facts.streams);
+    let text = serde_json::to_vec(&names).map_err(|cause| Error::Parse { path: path.clone(), cause })?;
+    std::fs::write(&path, text).context(|| format!("write {path}"))
+}
+
+/// The processes have been ended by CRIU; whoever looks after the first one has still to see that.
+fn end(record: &Record) {
+    if let Some(process) = record.process() {
+        super::manage::await_death(&process);
+    }
+}
+
+fn dump_facts(id: &ContainerId, report: &Report) -> Result<DumpFacts> {
+    let Report { record, spec, .. } = report;
+    let pid = record.pid;
+    let mounts = facts::mounts_of(&pid.to_string())?;
+    let root = format!("/proc/{pid}/root");
+    let mut joined = Vec::new();
+    for (kind, _) in facts::joined(spec) {
+        joined.push((kind, facts::inode(&format!("/proc/{pid}/ns/{}", kind.proc_name()))?));
+    }
+    Ok(DumpFacts {
+        pid,
+        rootfs: record.rootfs.clone(),
+        externals: facts::resolve_all(&root, bound(id, record, spec)?)?,
+        streams: facts::streams_of(pid, &mounts),
+        mounts: mounts.into_iter().map(|(_, point)| point).collect(),
+        joined,
+        own_network: facts::makes(spec, NamespaceKind::Network),
+        freezer: facts::freezer(&record.cgroup),
+        cgroup: !record.cgroup.is_none(),
+        config_file: facts::config_file(spec),
+    })
+}
+
+/// What was bound from the host when the container was made: the same steps come out again.
+fn bound(id: &ContainerId, record: &Record, spec: &Spec) -> Result<Vec<External>> {
+    let mut host = host::detect(spec);
+    if spec.mounts.iter().any(|mount| mount.kind == "cgroup" || mount.kind == "cgroup2") {
+        host.cgroup_mounts = host::cgroup_mounts(&Layout::detect()?, &record.cgroup);
+    }
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let flags = Flags { console: if terminal { ConsoleTo::Runtime } else { ConsoleTo::Nobody }, ..Flags::default() };
+    let steps = lower::lower(&Input {
+        id,
+        bundle: &record.bundle,
+        spec,
+        host: &host,
+        flags: &flags,
+        cgroup: &CgroupInput::default(),
+        start_now: true,
+    })?;
+    Ok(plan::externals(&steps))
+}
+
+fn dump(request: &CheckpointRequest<'_>, facts: &DumpFacts) -> Result<()> {
+    let options = plan::dump(request, facts);
+    let kind = if request.pre_dump { Kind::PreDump } else { Kind::Dump };
+    let mut ready = request.status_fd.map(status_descriptor).transpose()?;
+    let mut reached = |event: Event<'_>| match (event.script, ready.take()) {
+        ("status-ready", Some(descriptor)) => service::signal_ready(descriptor.as_fd()),
+        (_, descriptor) => {
+            ready = descriptor;
+            Ok(())
+        }
+    };
+    let service = Service::start(Some(places(&request.criu)), &[], || Ok(()))?;
+    let answer = service.ask(kind, &options, &mut reached);
+    drop(service);
+    succeed(answer, "checkpoint the container", &request.criu, DUMP_LOG).map(drop)
+}
+
+/// The caller's descriptor that waits for lazy pages, of which the number is known.
+fn status_descriptor(number: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{number}");
+    rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| format!("open descriptor {number} of --status-fd for writing"))
+}
+
+/// The answer of CRIU, or its failure with what its log says.
+pub(super) fn succeed(answer: Result<Response>, action: &'static str, criu: &Criu, name: &str) -> Result<Response> {
+    let cause = match answer {
+        Ok(response) if response.success => return Ok(response),
+        Ok(response) => service::cause_of(&response),
+        Err(error) => error.to_string(),
+    };
+    Err(service::failure(action, cause, criu.work_path.as_ref().unwrap_or(&criu.image_path), name))
+}
+
+/// Whether the container was ended by a checkpoint.
+pub(super) fn was_checkpointed(directory: &Directory) -> bool {
+    directory.is_checkpointed()
+}
