@@ -9,7 +9,10 @@ mod check;
 mod console;
 mod exec;
 mod hooks;
+mod input;
 mod lifecycle;
+mod limits;
+mod manage;
 mod mounts;
 mod namespaces;
 mod process;
@@ -46,8 +49,18 @@ fn main() -> ExitCode {
 
 /// All tests.
 fn tests() -> Vec<Test> {
-    let areas =
-        [process::tests, namespaces::tests, mounts::tests, lifecycle::tests, exec::tests, hooks::tests, console::tests];
+    let areas = [
+        process::tests,
+        namespaces::tests,
+        mounts::tests,
+        lifecycle::tests,
+        exec::tests,
+        hooks::tests,
+        console::tests,
+        limits::tests,
+        manage::tests,
+        input::tests,
+    ];
     areas.iter().flat_map(|area| area()).collect()
 }
 
