@@ -8,6 +8,8 @@ pub mod clone;
 pub mod exec;
 pub mod misc;
 pub mod mount;
+#[cfg(gantry_musl)]
+mod musl;
 pub mod netlink;
 pub mod ns;
 pub mod sched;
