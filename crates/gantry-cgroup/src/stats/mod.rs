@@ -3,6 +3,7 @@
 //! The shape was made for cgroup v1; numbers of v2 are put where their counterparts stand.
 
 mod read;
+mod resctrl;
 mod v1;
 mod v2;
 
@@ -12,6 +13,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::location::Location;
+
+pub use resctrl::{CacheInfo, CacheOccupancy, IntelRdtStats, MemoryBandwidth, MemoryBandwidthInfo};
 
 fn zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -32,8 +35,8 @@ pub struct Stats {
     pub blkio: BlkioStats,
     /// Huge pages, by size.
     pub hugetlb: BTreeMap<String, HugetlbStats>,
-    /// Cache and memory bandwidth classes: not a matter of cgroups, an empty object here.
-    pub intel_rdt: Empty,
+    /// Class of cache and memory bandwidth: not a matter of cgroups, empty unless the caller fills it.
+    pub intel_rdt: IntelRdtStats,
     /// Network interfaces: not a matter of cgroups either; null unless the caller fills it.
     pub network_interfaces: Option<Vec<NetworkInterface>>,
     /// RDMA devices.
@@ -43,10 +46,6 @@ pub struct Stats {
     #[serde(skip_serializing_if = "zero")]
     pub misc: BTreeMap<String, MiscStats>,
 }
-
-/// An object without fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Empty {}
 
 /// A network interface's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

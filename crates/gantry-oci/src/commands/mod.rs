@@ -62,7 +62,7 @@ pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> 
         Command::List(list) => inspect::list(&runtime, list, rooted, log),
         Command::Ps(ps) => inspect::ps(&runtime, &ps),
         Command::Update(update) => inspect::update(&runtime, update),
-        Command::Events(events) => events::events(&runtime, &events),
+        Command::Events(events) => events::events(&runtime, &events, log),
         Command::Features => inspect::features(),
         Command::Spec(spec) => inspect::spec(&spec),
         Command::Checkpoint(checkpoint) => criu::checkpoint(&runtime, &checkpoint),

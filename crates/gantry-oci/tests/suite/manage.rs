@@ -19,6 +19,8 @@ pub fn tests() -> Vec<Test> {
         test("manage::kill_all_of_a_stopped_container", kill_stopped),
         test("manage::roots_that_are_refused", roots),
         test("manage::update_documents_are_bounded", bounded_update),
+        test("manage::events_stream", events_stream),
+        test("manage::events_without_a_reader", events_unread),
     ]
 }
 
@@ -158,5 +160,49 @@ fn bounded_update(kit: &Kit) -> Outcome {
     command.stdin(fs::File::open(&path)?);
     let output = Running::start(&mut command, &container.output_dir())?.finish(kit.time(10.0))?;
     ensure!(output.stderr.contains("longer than"), "{}", output.text());
+    container.delete_force()
+}
+
+/// Statistics at intervals, a line when memory ran out, and the end with the container.
+fn events_stream(kit: &Kit) -> Outcome {
+    kit.need_controller("memory")?;
+    let mut container = kit.container()?;
+    let limits = Memory { limit: Some(32 << 20), swap: Some(32 << 20), ..Memory::default() };
+    container.spec.resources_mut().memory = Some(limits);
+    container.start_waiting()?;
+    let watching = container.spawn(&["events", "--interval", "100ms", &container.id])?;
+    let kinds = || -> Vec<String> {
+        let lines = watching.written().0;
+        let kind = |line: &str| at(&parse(line).ok()?, "/type").as_str().map(str::to_owned);
+        lines.lines().filter_map(kind).collect()
+    };
+    let count = |wanted: &str| kinds().iter().filter(|kind| *kind == wanted).count();
+    let seen = |kind: &str, times: usize| wait_for(kit.time(5.0), || (count(kind) >= times).then_some(()));
+    ensure!(seen("stats", 2).is_some(), "no statistics: {:?}", watching.written());
+    ensure!(count("oom") == 0, "memory ran out before it did");
+    container.exec_with(&[], &["/init", "hog", "100"])?;
+    ensure!(seen("oom", 1).is_some(), "no line when memory ran out: {:?}", watching.written());
+    container.delete_force()?;
+    let output = watching.finish(kit.time(5.0))?;
+    ensure!(output.status.success(), "events: {}", output.text());
+    let first = output.stdout.lines().next().unwrap_or_default();
+    let first = parse(first)?;
+    ensure!(at(&first, "/id") == container.id.as_str(), "id: {first}");
+    for place in ["/data/memory/usage/limit", "/data/pids/current", "/data/cpu/usage/total", "/data/intel_rdt"] {
+        ensure!(!at(&first, place).is_null(), "no {place}: {first}");
+    }
+    container.refused(&["events", &container.id]).map(drop)
+}
+
+/// A reader that goes away ends the stream, without a failure.
+fn events_unread(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.start_waiting()?;
+    let inner = container.command(&["events", "--interval", "20ms", &container.id]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "\"$0\" \"$@\" | head -n 2"]).arg(inner.get_program()).args(inner.get_args());
+    let output = gantry_testkit::command::run(&mut command, &container.output_dir(), kit.time(10.0))?;
+    ensure!(output.status.success() && output.stderr.is_empty(), "{}", output.text());
+    ensure!(output.stdout.lines().count() == 2, "{}", output.stdout);
     container.delete_force()
 }

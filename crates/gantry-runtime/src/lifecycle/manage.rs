@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use gantry_cgroup::{Layout, Stats, plan_update};
+use gantry_cgroup::{IntelRdtStats, Layout, Stats, plan_update};
 use gantry_model::ContainerId;
 use gantry_model::oci::linux::{Linux, Resources};
 use gantry_model::oci::spec::Spec;
@@ -111,7 +111,8 @@ impl Runtime {
         };
         let status = directory.status(&record);
         let spec = directory.config();
-        if status != Status::Stopped && !force {
+        // One that was never started goes as well, as engines that drive runc know it.
+        if !matches!(status, Status::Stopped | Status::Created) && !force {
             return Err(Error::Status { action: "delete", id: id.to_string(), status });
         }
         let mut errors = Errors::default();
@@ -196,23 +197,45 @@ impl Runtime {
         if schemata.is_empty() {
             return Ok(());
         }
-        let class = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()).map(|rdt| rdt.clos_id.clone());
-        let (Some(class), Some(base)) = (class, crate::host::resctrl()) else {
+        let Some(class) = class_of(id, &spec) else {
             return Err(Error::Unsupported("the container has no class of cache and memory bandwidth to change".to_owned()));
         };
-        let class = if class.is_empty() { id.to_string() } else { class };
-        let path = format!("{base}/{class}/schemata");
+        let path = format!("{}/schemata", class.path);
         std::fs::write(&path, format!("{}\n", schemata.join("\n"))).context(|| format!("write {path}"))
     }
 
     /// What a container uses.
     pub fn stats(&self, id: &ContainerId) -> Result<Stats> {
-        let Report { record, status, .. } = self.report(id)?;
+        let Report { record, status, spec } = self.report(id)?;
         if status == Status::Stopped {
             return Err(Error::Status { action: "measure", id: id.to_string(), status });
         }
-        Ok(record.cgroup.stats()?)
+        let mut stats = record.cgroup.stats()?;
+        if let Some(Class { base, path, counted }) = class_of(id, &spec) {
+            stats.intel_rdt = IntelRdtStats::read(base.as_ref(), path.as_ref(), counted.as_ref())?;
+        }
+        Ok(stats)
     }
+}
+
+/// A container's class of cache and memory bandwidth, by directories of resctrl.
+struct Class {
+    base: String,
+    path: String,
+    /// Whose use is counted.
+    counted: String,
+}
+
+fn class_of(id: &ContainerId, spec: &Spec) -> Option<Class> {
+    let rdt = spec.linux.as_ref()?.intel_rdt.as_ref()?;
+    let base = crate::host::resctrl()?;
+    let path = match rdt.clos_id.as_str() {
+        "" => format!("{base}/{id}"),
+        "/" => base.clone(),
+        class => format!("{base}/{class}"),
+    };
+    let counted = if rdt.enable_monitoring { format!("{path}/mon_groups/{id}") } else { path.clone() };
+    Some(Class { base, path, counted })
 }
 
 /// Whether a container's processes are in a PID namespace that is not its own.
