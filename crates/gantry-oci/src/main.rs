@@ -19,11 +19,14 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(args.iter().skip(1).cloned()) {
         Ok(invocation) => invocation,
         Err(refused) => {
-            open_log(&refused.global).error(&refused.error);
+            if let Some(log) = open_log(&refused.global) {
+                log.error(&refused.error);
+            }
             return ExitCode::from(FAILED);
         }
     };
-    let log = Rc::new(open_log(&invocation.global));
+    // Without the log that it looks at, whoever asked would miss what goes wrong later.
+    let Some(log) = open_log(&invocation.global).map(Rc::new) else { return ExitCode::from(FAILED) };
     let failed = if matches!(invocation.command, Command::Exec(_)) { EXEC_FAILED } else { FAILED };
     match enter(&args, invocation, &log) {
         Ok(status) => ExitCode::from(status),
@@ -44,14 +47,16 @@ fn enter(args: &[OsString], invocation: Invocation, log: &Rc<Log>) -> Result<u8,
     commands::run(invocation, log)
 }
 
-/// The log of the command line, or the standard error alone where it cannot be opened.
-fn open_log(global: &cli::Global) -> Log {
+/// The log of the command line; none where it cannot be opened, which is told on the standard error.
+fn open_log(global: &cli::Global) -> Option<Log> {
     // The one clock of the program.
     #[allow(clippy::disallowed_methods)]
     let clock: fn() -> SystemTime = SystemTime::now;
-    Log::open(&global.log, global.log_format, global.log_level, clock).unwrap_or_else(|cause| {
-        let log = Log::stderr(global.log_format, global.log_level, clock);
-        log.error(format!("open log: {cause}"));
-        log
-    })
+    match Log::open(&global.log, global.log_format, global.log_level, clock) {
+        Ok(log) => Some(log),
+        Err(cause) => {
+            Log::stderr(global.log_format, global.log_level, clock).error(format!("open log: {cause}"));
+            None
+        }
+    }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use gantry_cgroup::{Layout, Location};
-use gantry_model::oci::spec::Spec;
+use gantry_model::oci::spec::{IdMapping, Spec};
 use rustix::process::{getegid, geteuid};
 
-use crate::lower::{CgroupMount, CgroupMounts, Host};
+use crate::lower::{CgroupMount, CgroupMounts, Host, lacks_mappings};
 
 /// The inode of the first user namespace, fixed by the kernel.
 const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
@@ -19,6 +19,7 @@ pub(crate) fn detect(spec: &Spec) -> Host {
     let asks_selinux = process.is_some_and(|process| !process.selinux_label.is_empty())
         || spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty());
     let asks_resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
+    let unmapped = spec.linux.as_ref().is_some_and(lacks_mappings);
     Host {
         privileged: geteuid().is_root() && first,
         in_user_namespace: !first,
@@ -27,8 +28,27 @@ pub(crate) fn detect(spec: &Spec) -> Host {
         apparmor: asks_apparmor && apparmor(),
         selinux: asks_selinux && selinux(),
         resctrl: if asks_resctrl { resctrl() } else { None },
+        own_ids: if unmapped { own_ids() } else { Default::default() },
         cgroup_mounts: CgroupMounts::default(),
     }
+}
+
+/// The users and groups that this process may map in a user namespace that it makes: for root each as itself, for
+/// others their own alone, as root.
+fn own_ids() -> (Vec<IdMapping>, Vec<IdMapping>) {
+    let ids = |file: &str, own: u32| {
+        if !geteuid().is_root() {
+            return vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+        }
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let range = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let (first, size) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
+            Some(IdMapping { container_id: first, host_id: first, size })
+        };
+        text.lines().filter_map(range).collect()
+    };
+    (ids("/proc/self/uid_map", geteuid().as_raw()), ids("/proc/self/gid_map", getegid().as_raw()))
 }
 
 /// Whether AppArmor is on.

@@ -133,8 +133,9 @@ pub enum Action {
     Resctrl(Resctrl),
     /// Opens a namespace's file and checks its kind.
     OpenNamespace { path: String, kind: i32, slot: Slot },
-    /// Opens a detached copy of the mount tree at a path.
-    OpenTree { path: String, recursive: bool, follow: bool, slot: Slot },
+    /// Opens a detached copy of the mount tree at a path. It is of the same peer group as what it copies, until its
+    /// propagation is changed: `MS_*` bits, none for no change.
+    OpenTree { path: String, recursive: bool, follow: bool, propagation: u32, slot: Slot },
     /// Makes a user namespace with these mappings, for idmapped mounts.
     MakeUserNamespace { uid: Vec<IdMapping>, gid: Vec<IdMapping>, slot: Slot },
     /// Opens a namespace's file as the user namespace of an idmapped mount.
@@ -309,6 +310,8 @@ pub struct Placement {
     pub propagation: Vec<u32>,
     /// Whether the way to the target must be free of symbolic links: for proc and sysfs.
     pub plain_target: bool,
+    /// Whether a symbolic link at the target's end is mounted on itself, rather than followed.
+    pub on_link: bool,
 }
 
 /// A file system to mount.

@@ -13,9 +13,12 @@ const NAMES: usize = 34;
 /// The version of the OCI runtime specification that is followed.
 pub const SPEC_VERSION: &str = "1.3.0";
 
+/// What the runtime can do beyond the specification's core, in the words by which engines and test suites look for it.
+const ABILITIES: &str = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CRIU";
+
 /// The text of `--version`: the first line ends in the version, as engines look for it.
 pub fn version() -> String {
-    format!("{PROGRAM} version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))
+    format!("{PROGRAM} version {}\nspec: {SPEC_VERSION}\n{ABILITIES}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// A command and its arguments, as usage lines show them.

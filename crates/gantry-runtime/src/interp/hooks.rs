@@ -1,5 +1,6 @@
 //! Running hooks (config.md, POSIX-platform Hooks).
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,8 +17,9 @@ use crate::step::HookKind;
 /// Runs hooks in order, each with the state on its standard input; the first failure ends it.
 pub(crate) fn run(kind: HookKind, hooks: &[Hook], state: &State) -> Result<()> {
     let document = serde_json::to_vec(state).map_err(|cause| Error::Parse { path: "state".to_owned(), cause })?;
+    let output = Output::of(kind, state);
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &document).map_err(|cause| Error::Step {
+        run_one(hook, &document, &output).map_err(|cause| Error::Step {
             step: format!("run {} hook {index} ({})", kind.as_str(), hook.path),
             cause,
         })?;
@@ -25,14 +27,38 @@ pub(crate) fn run(kind: HookKind, hooks: &[Hook], state: &State) -> Result<()> {
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
+/// Files of the host that hooks append their output to, where annotations name some.
+struct Output<'a> {
+    stdout: Option<&'a str>,
+    stderr: Option<&'a str>,
+}
+
+impl<'a> Output<'a> {
+    /// Hooks that run in the container's namespaces see no file of the host.
+    fn of(kind: HookKind, state: &'a State) -> Self {
+        let outside = !matches!(kind, HookKind::CreateContainer | HookKind::StartContainer);
+        let named = |name: &str| state.annotations.get(name).map(String::as_str).filter(|_| outside);
+        Self { stdout: named("run.oci.hooks.stdout"), stderr: named("run.oci.hooks.stderr") }
+    }
+
+    fn open(path: Option<&str>) -> Result<Stdio, String> {
+        let Some(path) = path else { return Ok(Stdio::piped()) };
+        let file = File::options().append(true).create(true).open(path);
+        file.map(Stdio::from).map_err(|e| format!("open {path} for its output: {}", cause_text(&e)))
+    }
+}
+
+fn run_one(hook: &Hook, state: &[u8], output: &Output<'_>) -> Result<(), String> {
     let mut command = Command::new(&hook.path);
     if let Some((name, args)) = hook.args.split_first() {
         command.arg0(name).args(args);
     }
-    command.env_clear();
-    command.envs(hook.env.iter().filter_map(|pair| pair.split_once('=')));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A hook that is given no environment has the runtime's, in which engines leave it a PATH.
+    if !hook.env.is_empty() {
+        command.env_clear();
+        command.envs(hook.env.iter().filter_map(|pair| pair.split_once('=')));
+    }
+    command.stdin(Stdio::piped()).stdout(Output::open(output.stdout)?).stderr(Output::open(output.stderr)?);
     let mut child = command.spawn().map_err(|e| cause_text(&e))?;
     let ended = feed_and_wait(&mut child, state, hook.timeout);
     let (status, output) = match ended {

@@ -73,7 +73,7 @@ fn apply(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::
 }
 
 /// Changes propagation, `MS_*` bits of which `MS_REC` reaches the mounts below.
-fn propagate(mount: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+pub(super) fn propagate(mount: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     let recursive = flags & MountPropagationFlags::REC.bits() != 0;
     let propagation = u64::from(flags & !MountPropagationFlags::REC.bits());
     set_attributes(mount, c"", &gantry_sys::mount::Attributes { propagation, recursive, ..Default::default() })
@@ -92,6 +92,11 @@ fn place(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, place: &Placement, file: b
 /// Opens the target of a mount, making it where it is missing.
 fn target(root: BorrowedFd<'_>, place: &Placement, file: bool) -> Result<OwnedFd, Cause> {
     let at = |error: io::Error| format!("open target: {}", cause(error));
+    if place.on_link
+        && let Some(link) = super::paths::open_link(root, &place.target).map_err(at)?
+    {
+        return Ok(link);
+    }
     if !place.plain_target {
         return if file { make_file(root, &place.target) } else { make_dirs(root, &place.target, DIRECTORY) }.map_err(at);
     }

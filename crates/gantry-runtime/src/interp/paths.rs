@@ -102,24 +102,37 @@ fn make_missing(root: BorrowedFd<'_>, rest: Vec<String>, mode: Mode) -> io::Resu
     }
 }
 
-/// Opens what is at `path` inside `root`, making an empty file there, and the directories above, if nothing is.
+/// Opens what is at `path` inside `root`, making an empty file there, and the directories above, if nothing is. Where
+/// a symbolic link is that leads to nothing, what it leads to is made, inside the root.
 pub(crate) fn make_file(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
-    match open_in(root, path, OFlags::PATH, Mode::empty()) {
-        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
-        result => return result,
-    }
-    let (parent, name) = split(path)?;
-    let dir = make_dirs(root, parent, Mode::from_raw_mode(0o755))?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    match openat(&dir, name, flags, Mode::from_raw_mode(0o644)) {
-        Ok(_) => Ok(openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?),
-        // A dangling symbolic link: make the file that it leads to, inside the root.
-        Err(Errno::EXIST) => {
-            open_in(root, path, OFlags::CREATE | OFlags::RDONLY, Mode::from_raw_mode(0o644))?;
-            open_in(root, path, OFlags::PATH, Mode::empty())
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match open_in(root, &path, OFlags::PATH, Mode::empty()) {
+            Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
+            result => return result,
         }
-        Err(error) => Err(error.into()),
+        let (parent, name) = split(&path)?;
+        let dir = make_dirs(root, parent, Mode::from_raw_mode(0o755))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        match openat(&dir, name, flags, Mode::from_raw_mode(0o644)) {
+            Ok(_) => return Ok(openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?),
+            Err(Errno::EXIST) => {
+                let link = readlinkat(&dir, name, vec![])?.into_string().map_err(|_| io::Error::from(Errno::ILSEQ))?;
+                path = if link.starts_with('/') { link } else { format!("{parent}/{link}") };
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(Errno::LOOP.into())
+}
+
+/// Opens the symbolic link at `path` inside `root` itself; none if there is something else, or nothing.
+pub(crate) fn open_link(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    let fd = match open_in(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
+    };
+    Ok((FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::Symlink).then_some(fd))
 }
 
 /// A path's directory and last name.
@@ -181,6 +194,9 @@ mod tests {
         assert_eq!(looped.unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
         make_file(root.as_fd(), "/absolute/f").unwrap();
         assert!(root_path.join("outside/f").is_file());
+        symlink("../../missing/here/g", root_path.join("a/dangling")).unwrap();
+        make_file(root.as_fd(), "/a/dangling").unwrap();
+        assert!(root_path.join("missing/here/g").is_file(), "what a dangling link leads to is made inside");
         assert!(!dir.0.join("outside").exists());
     }
 }

@@ -18,7 +18,7 @@ use rustix::process::{
 
 use super::channel::{Channel, Message};
 use super::init::{Init, set_affinity, set_rlimit, stage, write_file};
-use super::mounts::{Cause, host_tree};
+use super::mounts::{Cause, host_tree, propagate};
 use super::paths::open_host;
 use super::{Run, Slots, hooks, state_at, step_error};
 use crate::error::{Context, Error, Result, cause_text};
@@ -95,8 +95,12 @@ impl Runtime<'_> {
                 }
                 Ok(self.slots.put(*slot, fd))
             }
-            Action::OpenTree { path, recursive, follow, slot } => {
-                Ok(self.slots.put(*slot, host_tree(path, *recursive, *follow).map_err(cause)?))
+            Action::OpenTree { path, recursive, follow, propagation, slot } => {
+                let tree = host_tree(path, *recursive, *follow).map_err(cause)?;
+                if *propagation != 0 {
+                    propagate(tree.as_fd(), *propagation).map_err(|e| format!("set propagation: {}", cause(e)))?;
+                }
+                Ok(self.slots.put(*slot, tree))
             }
             Action::MakeUserNamespace { uid, gid, slot } => Ok(self.slots.put(*slot, user_namespace(uid, gid)?)),
             Action::OpenUserNamespace { path, slot } => {
@@ -170,11 +174,11 @@ impl Runtime<'_> {
         for step in self.run.steps.iter().skip(first).filter(|step| step.by == By::Beside) {
             match step.action {
                 Action::Record => (self.run.record)(child.pid)?,
-                _ => return Err(step_error(step, "this step cannot be done beside")),
+                _ => self.after(step, child)?,
             }
-            // A process that has failed already says so below.
-            let _ = channel.send(&Message::Recorded);
         }
+        // A process that has failed already says so below.
+        let _ = channel.send(&Message::Recorded);
         loop {
             match channel.receive().context(|| "talk to the container's process")? {
                 Some(Message::Reached(index)) => {

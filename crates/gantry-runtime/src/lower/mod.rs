@@ -37,8 +37,26 @@ pub struct Host {
     pub selinux: bool,
     /// Where resctrl is mounted, if it is.
     pub resctrl: Option<String>,
+    /// Users and groups that a container's user namespace gets where the configuration maps none; looked up for such a
+    /// configuration alone.
+    pub own_ids: (Vec<IdMapping>, Vec<IdMapping>),
     /// How a mount of type cgroup is made.
     pub cgroup_mounts: CgroupMounts,
+}
+
+/// Whether a configuration makes a user namespace without saying what is mapped in it.
+pub(crate) fn lacks_mappings(linux: &Linux) -> bool {
+    let makes = |namespace: &gantry_model::oci::linux::Namespace| namespace.kind == "user" && namespace.path.is_empty();
+    linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty() && linux.namespaces.iter().any(makes)
+}
+
+/// Fills in what a configuration leaves to the runtime: mappings of a user namespace, which map what the runtime itself
+/// may be.
+pub(crate) fn complete(spec: &mut Spec, host: &Host) {
+    if let Some(linux) = spec.linux.as_mut().filter(|linux| lacks_mappings(linux)) {
+        linux.uid_mappings.clone_from(&host.own_ids.0);
+        linux.gid_mappings.clone_from(&host.own_ids.1);
+    }
 }
 
 /// How a mount of type cgroup is made for the container.
@@ -201,9 +219,9 @@ impl Builder {
     }
 
     /// Steps on the cgroup, without those that do nothing.
-    fn cgroup(&mut self, steps: &[CgroupStep]) {
+    fn cgroup(&mut self, by: By, steps: &[CgroupStep]) {
         let done = steps.iter().filter(|step| !matches!(step, CgroupStep::Ignore { .. }));
-        self.steps.extend(done.map(|step| Step { by: By::Runtime, action: Action::Cgroup(step.clone()) }));
+        self.steps.extend(done.map(|step| Step { by, action: Action::Cgroup(step.clone()) }));
     }
 
     /// Something that is asked for and not done.
@@ -249,15 +267,28 @@ pub(crate) fn lower(input: &Input<'_>) -> Result<Vec<Step>> {
     context.check()?;
     let mut b = Builder::default();
     context.ignored(&mut b);
-    b.cgroup(&input.cgroup.before);
+    let (joining, limits): (Vec<_>, Vec<_>) = input.cgroup.before.iter().cloned().partition(is_for_joining);
+    b.cgroup(By::Runtime, &joining);
     context.resctrl(&mut b, true)?;
     let mut opened = context.open_outside(&mut b)?;
-    context.clone_process(&mut b, &opened)?;
+    context.clone_process(&mut b, &opened, &limits)?;
     context.enter(&mut b, &opened)?;
     context.file_system(&mut b, &mut opened)?;
     context.settle(&mut b, &opened)?;
     context.program(&mut b, &opened)?;
     Ok(b.steps)
+}
+
+/// Whether a step on the cgroup must be done before a process can enter it.
+fn is_for_joining(step: &CgroupStep) -> bool {
+    matches!(
+        step,
+        CgroupStep::MakeCgroup { .. }
+            | CgroupStep::EnsureCgroup { .. }
+            | CgroupStep::Enable { .. }
+            | CgroupStep::InheritCpuset { .. }
+            | CgroupStep::Delegate { .. }
+    )
 }
 
 /// What was opened before the process is made, and by which slot it is found.
@@ -410,7 +441,7 @@ impl Context<'_> {
     }
 
     /// Makes the process, and what has to be done to it from outside before it can go on.
-    fn clone_process(&self, b: &mut Builder, opened: &Opened) -> Result<()> {
+    fn clone_process(&self, b: &mut Builder, opened: &Opened, limits: &[CgroupStep]) -> Result<()> {
         let ns = &self.namespaces;
         // The cgroup namespace takes its root from the cgroup that the process is in once it is there; offsets of a new
         // time namespace are set before anything is in it. Both are made by init itself.
@@ -434,7 +465,9 @@ impl Context<'_> {
         }
         b.runtime(Action::Clone(clone));
         b.push(By::Beside, Action::Record);
-        b.cgroup(&self.input.cgroup.after);
+        // Limits hold before the program starts; until then the container's process is busy with its file system.
+        b.cgroup(By::Beside, limits);
+        b.cgroup(By::Runtime, &self.input.cgroup.after);
         self.resctrl(b, false)?;
         if ns.makes(user) {
             let (uid, gid) = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());

@@ -15,7 +15,10 @@ use crate::step::{
 /// Propagation of mount(2).
 mod ms {
     pub(super) const REC: u32 = 0x4000;
+    pub(super) const UNBINDABLE: u32 = 1 << 17;
+    pub(super) const PRIVATE: u32 = 1 << 18;
     pub(super) const SLAVE: u32 = 1 << 19;
+    pub(super) const SHARED: u32 = 1 << 20;
 }
 
 /// Devices that every container has (config-linux.md, Default Devices).
@@ -177,6 +180,36 @@ impl Context<'_> {
         Ok(path)
     }
 
+    /// How the container's root mount propagates in the end, `MS_*` bits; none if the configuration does not say.
+    fn wanted_propagation(&self) -> Result<Option<u32>> {
+        let wanted = self.linux.rootfs_propagation.as_str();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(field("linux.rootfsPropagation", Propagation::from_name(wanted))?.ms_flags() as u32))
+    }
+
+    /// How the host's mounts propagate in the container's namespace before anything is mounted there. Nothing leads back
+    /// to the host unless the root is to be shared; what cannot be bound could not become the root either.
+    fn first_propagation(&self) -> Result<u32> {
+        Ok(match self.wanted_propagation()? {
+            None => ms::SLAVE | ms::REC,
+            Some(flags) if flags & ms::UNBINDABLE != 0 => ms::PRIVATE | ms::REC,
+            Some(flags) => flags | ms::REC,
+        })
+    }
+
+    /// The same for a tree that is opened outside of the container's namespace, and would be the host's peer in it.
+    /// Mounts of a user namespace of its own never propagate to the host.
+    fn tree_propagation(&self) -> Result<u32> {
+        let first = self.first_propagation()?;
+        Ok(match (first & ms::SHARED != 0, self.opens_for_init) {
+            (true, true) => ms::SLAVE | ms::REC,
+            (true, false) => 0,
+            (false, _) => first,
+        })
+    }
+
     /// Opens the trees that the container's process has no right to open or to map itself.
     pub(super) fn open_trees(&self, b: &mut Builder, opened: &mut Opened) -> Result<()> {
         let has_mounts = self.namespaces.has(NamespaceKind::Mount);
@@ -185,7 +218,8 @@ impl Context<'_> {
         }
         if self.opens_for_init {
             let slot = b.slot();
-            b.runtime(Action::OpenTree { path: self.root_path()?, recursive: true, follow: true, slot });
+            let propagation = self.tree_propagation()?;
+            b.runtime(Action::OpenTree { path: self.root_path()?, recursive: true, follow: true, propagation, slot });
             opened.root = Some(slot);
         }
         let mut made: Vec<(Vec<IdMapping>, Vec<IdMapping>, Slot)> = Vec::new();
@@ -199,7 +233,8 @@ impl Context<'_> {
             let slot = b.slot();
             let path = self.host_path(&parsed.mount.source);
             let recursive = parsed.options.recursive_bind;
-            b.runtime(Action::OpenTree { path, recursive, follow: !parsed.options.src_nofollow, slot });
+            let (follow, propagation) = (!parsed.options.src_nofollow, self.tree_propagation()?);
+            b.runtime(Action::OpenTree { path, recursive, follow, propagation, slot });
             if let Some(deep) = idmapped {
                 let user_namespace = self.mapping_namespace(b, &parsed, &mut made)?;
                 b.runtime(Action::IdmapTree { tree: slot, user_namespace, recursive: deep });
@@ -273,14 +308,9 @@ impl Context<'_> {
         if !self.namespaces.has(NamespaceKind::Mount) {
             return self.bare_root(b, root, path, opened);
         }
-        let wanted = self.linux.rootfs_propagation.as_str();
-        let wanted = if wanted.is_empty() {
-            None
-        } else {
-            Some(field("linux.rootfsPropagation", Propagation::from_name(wanted))?.ms_flags() as u32)
-        };
+        let wanted = self.wanted_propagation()?;
         b.init(Action::Umask { mask: Some(0) });
-        b.init(Action::Propagation { path: "/".to_owned(), flags: wanted.map_or(ms::SLAVE | ms::REC, |f| f | ms::REC) });
+        b.init(Action::Propagation { path: "/".to_owned(), flags: self.first_propagation()? });
         if wanted.is_some() {
             b.init(Action::PrivateParent { path: path.clone() });
         }
@@ -315,8 +345,7 @@ impl Context<'_> {
         if self.input.flags.no_pivot {
             b.init(Action::MoveRoot { root });
         } else {
-            const SHARED: u32 = 1 << 20;
-            let detach_slave = wanted.is_some_and(|flags| flags & SHARED != 0);
+            let detach_slave = wanted.is_some_and(|flags| flags & ms::SHARED != 0);
             b.init(Action::PivotRoot { root, detach_slave });
         }
         if let Some(flags) = wanted {
@@ -389,7 +418,8 @@ impl Context<'_> {
             attributes: attributes(options.attributes()),
             recursive_attributes: attributes(options.recursive),
             propagation: options.propagation.iter().map(|p| p.ms_flags() as u32).collect(),
-            plain_target: matches!(kind, "proc" | "sysfs") || options.dest_nofollow,
+            plain_target: matches!(kind, "proc" | "sysfs"),
+            on_link: options.dest_nofollow,
         };
         if parsed.is_bind() {
             let source = tree.map_or_else(|| Source::Path(self.host_path(&mount.source)), Source::Tree);

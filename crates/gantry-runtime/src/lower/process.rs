@@ -49,7 +49,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
     let pid = NamespaceKind::Pid.clone_flag();
     let joins_user = input.namespaces & user != 0;
     ignored(&mut b, process);
-    b.cgroup(&input.cgroup.before);
+    b.cgroup(By::Runtime, &input.cgroup.before);
     let console = open_console(&mut b, process, input.flags)?;
     if let Some(affinity) = process.exec_cpu_affinity.as_ref().filter(|affinity| !affinity.initial.is_empty()) {
         field("process.execCPUAffinity.initial", cpulist::parse(&affinity.initial))?;
@@ -65,7 +65,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
         clone.join_pid = Some(input.init);
     }
     b.runtime(Action::Clone(clone));
-    b.cgroup(&input.cgroup.after);
+    b.cgroup(By::Runtime, &input.cgroup.after);
     let outside = joins_user && input.host.privileged;
     limits(&mut b, process, outside)?;
     if !input.cgroup.join.is_empty() {
@@ -262,7 +262,7 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
     if input.seccomp && (process.no_new_privileges || caps.effective & SYS_ADMIN != 0) {
         b.init(Action::Seccomp);
     }
-    let mut env = process.env.clone();
+    let mut env = last_of_each(&process.env);
     let listen_pid = input.flags.listen_fds > 0;
     if listen_pid {
         env.retain(|pair| !["LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="].iter().any(|name| pair.starts_with(name)));
@@ -271,6 +271,15 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
     }
     b.init(Action::Exec { args: process.args.clone(), env, listen_pid });
     Ok(())
+}
+
+/// The environment without variables that a later one of the same name replaces: programs differ in which they take.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |pair: &'_ String| pair.find('=').unwrap_or(pair.len());
+    let mut seen = std::collections::HashSet::with_capacity(env.len());
+    let mut kept: Vec<String> = env.iter().rev().filter(|pair| seen.insert(&pair[..name(pair)])).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 /// Capability sets as bits. A name that is not known is left out, as the specification asks (config.md, Linux Process).

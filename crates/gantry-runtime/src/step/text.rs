@@ -17,6 +17,11 @@ impl fmt::Display for By {
     }
 }
 
+/// What follows the name of a tree that leaves the peer group of what it copies.
+fn propagated(flags: u32) -> String {
+    if flags == 0 { String::new() } else { format!(", {}", Spread(flags)) }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<8} {}", self.by, self.action)
@@ -30,7 +35,9 @@ impl fmt::Display for Action {
             Self::Ignore { what } => write!(f, "ignore {what}"),
             Self::Resctrl(step) => write!(f, "{step}"),
             Self::OpenNamespace { path, .. } => write!(f, "open namespace {path}"),
-            Self::OpenTree { path, recursive, .. } => write!(f, "open {}tree {path}", if *recursive { "whole " } else { "" }),
+            Self::OpenTree { path, recursive, propagation, .. } => {
+                write!(f, "open {}tree {path}{}", if *recursive { "whole " } else { "" }, propagated(*propagation))
+            }
             Self::MakeUserNamespace { uid, gid, .. } => {
                 write!(f, "make user namespace for an idmapped mount (users {}, groups {})", Ids(uid), Ids(gid))
             }
