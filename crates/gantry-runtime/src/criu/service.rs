@@ -223,16 +223,27 @@ pub(crate) fn need(feature: Feature, name: &str) -> Result<()> {
     Err(Error::Unsupported(format!("{name} is impossible here: criu says that {lacking}")))
 }
 
-/// An error of CRIU in its own words, with the log where there is more.
-pub(crate) fn failure(action: &'static str, cause: String, directory: &str, name: &str) -> Error {
+/// Removes the log of an earlier attempt, which would be taken for that of the next.
+pub(crate) fn forget_log(directory: &str, name: &str) {
+    // One that cannot be removed is written over by CRIU, or is what its error is about.
+    let _ = std::fs::remove_file(format!("{directory}/{name}"));
+}
+
+/// A response without success, or none, as an error with what the log says.
+pub(crate) fn failure(action: &'static str, answer: Result<Response>, directory: &str, name: &str) -> Error {
     let log = format!("{directory}/{name}");
     let said = std::fs::File::open(Path::new(&log)).ok().map(error_lines).unwrap_or_default();
+    let cause = match answer {
+        // The first message of CRIU is often of something harmless; the log has all of them.
+        Ok(response) => cause_of(&Response { message: if said.is_empty() { response.message } else { String::new() }, ..response }),
+        Err(error) => error.to_string(),
+    };
     Error::Criu { action, cause, log, said: said.iter().map(|line| format!("; {line}")).collect() }
 }
 
 /// What a response without success comes to.
-pub(crate) fn cause_of(response: &Response) -> String {
-    match (response.errno, response.message.as_str()) {
+fn cause_of(response: &Response) -> String {
+    match (response.errno, response.message.trim()) {
         (0, "") => "it failed".to_owned(),
         (0, message) => message.to_owned(),
         (errno, "") => gantry_sys::misc::error_text(errno),

@@ -162,6 +162,7 @@ fn dump(request: &CheckpointRequest<'_>, facts: &DumpFacts) -> Result<()> {
             Ok(())
         }
     };
+    service::forget_log(log_directory(&request.criu), DUMP_LOG);
     let service = Service::start(Some(places(&request.criu)), &[], || Ok(()))?;
     let answer = service.ask(kind, &options, &mut reached);
     drop(service);
@@ -175,14 +176,17 @@ fn status_descriptor(number: i32) -> Result<OwnedFd> {
         .context(|| format!("open descriptor {number} of --status-fd for writing"))
 }
 
+/// The directory of the log.
+pub(super) fn log_directory(criu: &Criu) -> &str {
+    criu.work_path.as_ref().unwrap_or(&criu.image_path)
+}
+
 /// The answer of CRIU, or its failure with what its log says.
 pub(super) fn succeed(answer: Result<Response>, action: &'static str, criu: &Criu, name: &str) -> Result<Response> {
-    let cause = match answer {
-        Ok(response) if response.success => return Ok(response),
-        Ok(response) => service::cause_of(&response),
-        Err(error) => error.to_string(),
-    };
-    Err(service::failure(action, cause, criu.work_path.as_ref().unwrap_or(&criu.image_path), name))
+    match answer {
+        Ok(response) if response.success => Ok(response),
+        answer => Err(service::failure(action, answer, log_directory(criu), name)),
+    }
 }
 
 /// Whether the container was ended by a checkpoint.

@@ -11,11 +11,11 @@ use gantry_sys::ns;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::super::checkpoint::{make_directories, need_root, places, succeed, was_checkpointed};
+use super::super::checkpoint::{log_directory, make_directories, need_root, places, succeed, was_checkpointed};
 use super::{CreateRequest, Created, Decided, new_record, undo, write_pid_file};
 use crate::criu::option::{Kind, ManageCgroups};
 use crate::criu::plan::{self, RESTORE_LOG, RestoreFacts, STREAMS};
-use crate::criu::service::{Event, Service};
+use crate::criu::service::{self, Event, Service};
 use crate::criu::{RestoreRequest, facts, root};
 use crate::error::{Context, Error, Result, cause_text};
 use crate::interp::paths::open_host;
@@ -79,6 +79,7 @@ impl Runtime {
         let points = plan::points(&decided.steps);
         let fds: Vec<BorrowedFd<'_>> = handed.iter().filter_map(|(.., fd)| fd.as_ref().map(AsFd::as_fd)).collect();
         let own_mounts = facts::makes(&decided.spec, NamespaceKind::Mount);
+        service::forget_log(log_directory(&request.criu), RESTORE_LOG);
         let service = Service::start(Some(places(&request.criu)), &fds, || {
             // A container without mounts of its own would stay in the namespace that is made for CRIU.
             if own_mounts { root::prepare(directory.path(), &record.rootfs, &points) } else { Ok(()) }
