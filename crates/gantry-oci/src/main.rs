@@ -10,6 +10,10 @@ use std::time::SystemTime;
 use gantry_oci::cli::{self, Command, Invocation};
 use gantry_oci::log::Log;
 
+/// Most commands end before they have used this up.
+#[global_allocator]
+static ARENA: gantry_sys::arena::Arena = gantry_sys::arena::Arena::new();
+
 /// The status of a command that failed, as runc has it. `exec` has its own, so that it is told from the process's.
 const FAILED: u8 = 1;
 const EXEC_FAILED: u8 = 255;
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
 /// Carries a command out; one that enters a container, from an executable that the container cannot reach.
 fn enter(args: &[OsString], invocation: Invocation, log: &Rc<Log>) -> Result<u8, commands::Failure> {
     let dry = matches!(&invocation.command, Command::Run(run) if run.dry_run);
-    let enters = matches!(invocation.command, Command::Create(_) | Command::Run(_) | Command::Exec(_) | Command::Restore(_));
+    let enters = matches!(
+        invocation.command,
+        Command::Create(_) | Command::Run(_) | Command::Exec(_) | Command::Restore(_) | Command::Mounts(_)
+    );
     if enters && !dry {
         gantry_runtime::seal::ensure(args)?;
     }

@@ -19,7 +19,7 @@ mod lower;
 
 pub use criu::{CheckpointRequest, Criu, ManageCgroups, NetworkLock, RestoreRequest};
 pub use error::{Error, Result};
-pub use lifecycle::{Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
+pub use lifecycle::{Container, Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
 pub use lower::{ConsoleTo, Flags, Host};
 
 /// Lowers a configuration for a host that is given as data, and returns the steps as text: for tests and fuzzing.

@@ -195,10 +195,17 @@ impl Directory {
     pub fn record(&self) -> Result<Option<Record>> {
         match self.read(STATE) {
             Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            text => serde_json::from_slice(&text?)
-                .map(Some)
-                .map_err(|cause| Error::Parse { path: format!("{}/{STATE}", self.path), cause }),
+            text => match serde_json::from_slice(&text?) {
+                Err(cut_off) if cut_off.is_eof() => Ok(None),
+                record => record.map(Some).map_err(|cause| Error::Parse { path: format!("{}/{STATE}", self.path), cause }),
+            },
         }
+    }
+
+    /// Writes the first record, while nothing else has been made: one that is cut off counts as none.
+    pub fn write_first_record(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record).map_err(|cause| Error::Parse { path: STATE.to_owned(), cause })?;
+        self.new_file(STATE)?.write_all(&text).context(|| format!("write {}/{STATE}", self.path))
     }
 
     /// Writes the record: the old one or the new one is there at every moment.

@@ -22,6 +22,8 @@ use crate::error::{Context, Result};
 const SELF: &str = "/proc/self/exe";
 /// Tells the second execution that it is one; what it says is checked, not trusted.
 const MARK: &str = "_GANTRY_OCI_SEALED=1";
+/// A second layer for an overlay that is asked for one: a directory that overlaps with no executable's.
+const OTHER_LAYER: &str = "/sys";
 /// The magic number of overlayfs (statfs(2)).
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
@@ -63,8 +65,8 @@ fn overlay(exe: &OwnedFd) -> io::Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     // Two layers are the least that a read-only overlay takes; the second is never looked into for this name.
     match fsconfig_set_string(&fs, "lowerdir+", directory) {
-        Ok(()) => fsconfig_set_string(&fs, "lowerdir+", "/")?,
-        Err(_) => fsconfig_set_string(&fs, "lowerdir", format!("{}:/", directory.replace(':', "\\:")))?,
+        Ok(()) => fsconfig_set_string(&fs, "lowerdir+", OTHER_LAYER)?,
+        Err(_) => fsconfig_set_string(&fs, "lowerdir", format!("{}:{OTHER_LAYER}", directory.replace(':', "\\:")))?,
     }
     fsconfig_create(&fs)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;

@@ -136,6 +136,9 @@ pub enum Action {
     /// Opens a detached copy of the mount tree at a path. It is of the same peer group as what it copies, until its
     /// propagation is changed: `MS_*` bits, none for no change.
     OpenTree { path: String, recursive: bool, follow: bool, propagation: u32, slot: Slot },
+    /// Makes a device file outside of the container and opens it as a detached mount: inside, in a user namespace, one
+    /// could not be made. Owner and group are the host's.
+    MakeDeviceTree { path: String, node: Node, slot: Slot },
     /// Makes a user namespace with these mappings, for idmapped mounts.
     MakeUserNamespace { uid: Vec<IdMapping>, gid: Vec<IdMapping>, slot: Slot },
     /// Opens a namespace's file as the user namespace of an idmapped mount.
@@ -156,6 +159,8 @@ pub enum Action {
     OomScoreAdj { value: i32 },
     /// Sets a resource limit of the container's process.
     Rlimit { name: String, limit: Limit },
+    /// Makes the container's network namespace with its loopback up, and hands it to the container's process.
+    MakeNetwork,
     /// Records the container with its process.
     Record,
     /// Moves a network device into the container.
@@ -187,6 +192,8 @@ pub enum Action {
     CpuAffinity { list: String },
     /// Sets the execution domain.
     Personality { persona: u32 },
+    /// Waits for the network namespace that the runtime makes, and joins it.
+    JoinNetwork,
     /// Brings the loopback device up.
     LoopbackUp,
     /// Changes the propagation of a mount, `MS_*` bits.
@@ -205,8 +212,8 @@ pub enum Action {
     MountBind(MountBind),
     /// Makes a device file.
     MakeDevice { root: Slot, path: String, node: Node },
-    /// Binds a device file of the host.
-    BindDevice { root: Slot, path: String, source: String },
+    /// Binds a device file: one that was made before, or the host's.
+    BindDevice { root: Slot, path: String, source: String, made: Option<Slot> },
     /// Changes the attributes of what is mounted at a path.
     SetAttributes { root: Slot, path: String, attributes: Attributes },
     /// Makes a symbolic link, unless something is there.
@@ -263,12 +270,17 @@ pub enum Action {
     FindProgram { name: String },
     /// Waits on the start socket until the container is started.
     AwaitStart { slot: Slot },
-    /// Gives the standard streams to the user, so that the program may reopen them.
-    OwnStdio { uid: u32 },
+    /// Gives the standard streams to the user, so that the program may reopen them; those that are no terminals to the
+    /// group as well.
+    OwnStdio { uid: u32, gid: u32 },
     /// Marks every descriptor beyond these to be closed on exec.
     CloseOnExec { first: u32 },
     /// Installs the system call filter.
     Seccomp,
+    /// Takes the topmost mount at a path away.
+    Unmount { root: Slot, path: String },
+    /// Ends the process, which was made for steps alone.
+    End,
     /// Executes the program.
     Exec { args: Vec<String>, env: Vec<String>, listen_pid: bool },
 }

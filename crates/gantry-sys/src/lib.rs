@@ -3,6 +3,7 @@
 //! Nothing here decides anything. Each function is one system call, or one indivisible idiom of a few, and returns the
 //! kernel's error as `std::io::Error` or `rustix::io::Errno`.
 
+pub mod arena;
 pub mod bpf;
 pub mod clone;
 pub mod exec;

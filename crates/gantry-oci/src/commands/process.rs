@@ -43,8 +43,9 @@ pub(super) fn run(runtime: &Runtime, run: &Run, log: &Log) -> Result<u8, Failure
     hand_on(run.create.pidfd_socket.as_deref(), &created)?;
     let process = foreground::Process { pid: created.pid, pidfd: created.pidfd.as_fd() };
     let status = foreground::supervise(&blocked, process, created.console, log);
-    if !run.keep {
-        runtime.delete(&run.create.id, true)?;
+    match &created.container {
+        Some(container) if !run.keep => runtime.finish(container)?,
+        _ => {}
     }
     Ok(foreground::exit_code(status?))
 }

@@ -3,14 +3,18 @@
 //! A sequenced-packet socket: a message arrives whole or not at all. Each is bounded, and its length is checked before
 //! anything of it is used: the far end may be a process that the container's author has begun to influence.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recv, recvmsg,
+    send, socketpair,
+};
 
 /// The longest message, in bytes.
-const MAX_MESSAGE: usize = 16 * 1024;
+const MAX_MESSAGE: usize = 4 * 1024;
 
 /// What the two tell each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(crate) enum Message {
     Reached(u32),
     /// Init may go on.
     Go,
+    /// The network namespace of the container, whose descriptor comes along.
+    Network,
     /// The container is recorded with its process.
     Recorded,
     /// A step failed; the sender ends.
@@ -41,6 +47,7 @@ impl Message {
             Self::Reached(step) => number(1, *step),
             Self::Go => vec![2],
             Self::Recorded => vec![6],
+            Self::Network => vec![7],
             Self::Failed { step, cause } => {
                 let cut = |text: &str| text.bytes().take(MAX_MESSAGE / 2 - 8).collect::<Vec<u8>>();
                 let (step, cause) = (cut(step), cut(cause));
@@ -58,6 +65,7 @@ impl Message {
             1 => Some(Self::Reached(number(rest)?)),
             2 if rest.is_empty() => Some(Self::Go),
             6 if rest.is_empty() => Some(Self::Recorded),
+            7 if rest.is_empty() => Some(Self::Network),
             3 => {
                 let (len, texts) = rest.split_at_checked(4)?;
                 let (step, cause) = texts.split_at_checked(number(len)? as usize)?;
@@ -93,21 +101,38 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends a message with a descriptor.
+    pub(crate) fn send_with(&self, message: &Message, fd: BorrowedFd<'_>) -> io::Result<()> {
+        crate::console::send_fd(self.0.as_fd(), fd, &message.encode())
+    }
+
     /// Waits for a message; none means that the far end is closed.
     pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
-        let mut buffer = [0; MAX_MESSAGE];
-        loop {
-            return match recv(&self.0, &mut buffer[..], RecvFlags::TRUNC) {
-                Err(Errno::INTR) => continue,
-                Err(Errno::CONNRESET) => Ok(None),
-                Err(error) => Err(error.into()),
-                Ok((_, 0)) => Ok(None),
-                Ok((_, length)) => {
-                    let message = buffer.get(..length).and_then(Message::decode);
-                    message.map(Some).ok_or_else(|| io::Error::other("malformed message from the container's process"))
-                }
-            };
-        }
+        Ok(self.receive_with()?.map(|(message, _)| message))
+    }
+
+    /// Waits for a message, and the descriptor that comes with it if one does.
+    pub(crate) fn receive_with(&self) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC)
+        });
+        let length = match received {
+            Err(Errno::CONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+            Ok(received) if received.bytes == 0 => return Ok(None),
+            Ok(received) => received.bytes,
+        };
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let message = buffer.get(..length).and_then(Message::decode);
+        let message = message.ok_or_else(|| io::Error::other("malformed message from the container's process"))?;
+        Ok(Some((message, fd)))
     }
 
     /// Whether the far end is closed.
@@ -129,6 +154,7 @@ mod tests {
             Message::Reached(7),
             Message::Go,
             Message::Recorded,
+            Message::Network,
             Message::Failed { step: "mount proc".into(), cause: "permission denied".into() },
             Message::NotifyFd(-1),
             Message::Pid(4_194_304),

@@ -39,6 +39,7 @@ pub(super) struct Init<'r, 'a> {
     program: Option<String>,
     in_directory: bool,
     recorded: Cell<bool>,
+    network: Cell<Option<OwnedFd>>,
 }
 
 impl<'r, 'a> Init<'r, 'a> {
@@ -46,7 +47,7 @@ impl<'r, 'a> Init<'r, 'a> {
         let inherited_umask = umask(Mode::from_raw_mode(0o022));
         umask(inherited_umask);
         let channel = Some(channel);
-        Self { run, slots, channel, inherited_umask, home: None, program: None, in_directory: false, recorded: Cell::new(false) }
+        Self { run, slots, channel, inherited_umask, home: None, program: None, in_directory: false, recorded: Cell::new(false), network: Cell::new(None) }
     }
 
     /// Walks over the steps from `first` on. Never returns: the program replaces this process, or it ends.
@@ -93,27 +94,43 @@ impl<'r, 'a> Init<'r, 'a> {
         self.await_go(channel)
     }
 
-    /// Waits for leave to go on. A runtime that is gone leaves nothing behind that runs.
+    /// Waits for leave to go on.
     fn await_go(&self, channel: &Channel) -> Result<(), Cause> {
-        loop {
-            match channel.receive() {
-                Ok(Some(Message::Go)) => return Ok(()),
-                Ok(Some(Message::Recorded)) => self.recorded.set(true),
-                _ => exit_now(FAILED),
-            }
-        }
+        while self.next_message(channel)? != Message::Go {}
+        Ok(())
     }
 
     /// Waits until the container is recorded: nothing of it runs that a later runtime would not know of.
     fn await_record(&self) -> Result<(), Cause> {
         let asked = self.run.steps.iter().any(|step| step.by == By::Beside);
-        if !asked || self.recorded.get() {
-            return Ok(());
+        while asked && !self.recorded.get() {
+            self.next_message(self.channel()?)?;
         }
-        match self.channel()?.receive() {
-            Ok(Some(Message::Recorded)) => Ok(()),
+        Ok(())
+    }
+
+    /// Joins the network namespace that the runtime makes, once it is there.
+    fn join_network(&self) -> Result<(), Cause> {
+        const CLONE_NEWNET: i32 = 0x4000_0000;
+        loop {
+            if let Some(network) = self.network.take() {
+                return ns::setns(network.as_fd(), CLONE_NEWNET).map_err(cause);
+            }
+            self.next_message(self.channel()?)?;
+        }
+    }
+
+    /// The next message, after what it brings was noted: the runtime's work beside comes when it is done, whatever is
+    /// waited for. A runtime that is gone leaves nothing behind that runs.
+    fn next_message(&self, channel: &Channel) -> Result<Message, Cause> {
+        let Ok(Some((message, fd))) = channel.receive_with() else { exit_now(FAILED) };
+        match message {
+            Message::Recorded => self.recorded.set(true),
+            Message::Network => self.network.set(fd),
+            Message::Go => {}
             _ => exit_now(FAILED),
         }
+        Ok(message)
     }
 
     fn root(&self, slot: crate::step::Slot) -> Result<&OwnedFd, Cause> {
@@ -132,6 +149,7 @@ impl<'r, 'a> Init<'r, 'a> {
             Action::SessionKeyring { name } => session_keyring(name),
             Action::OpenProc { slot } => Ok(self.slots.put(*slot, process::open_proc()?)),
             Action::CpuAffinity { list } => set_affinity(list),
+            Action::JoinNetwork => self.join_network(),
             Action::LoopbackUp => gantry_sys::netlink::loopback_up().map_err(cause),
             Action::Hostname { name } => rustix::system::sethostname(name.as_bytes()).map_err(cause),
             Action::Domainname { name } => rustix::system::setdomainname(name.as_bytes()).map_err(cause),
@@ -193,7 +211,13 @@ impl<'r, 'a> Init<'r, 'a> {
                 make_dirs(self.root(*root)?.as_fd(), path, Mode::from_raw_mode(0o755)).map(drop).map_err(cause)
             }
             Action::MakeDevice { root, path, node } => devices::make(self.root(*root)?.as_fd(), path, node),
-            Action::BindDevice { root, path, source } => devices::bind(self.root(*root)?.as_fd(), path, source),
+            Action::BindDevice { root, path, made: Some(tree), .. } => {
+                let tree = self.slots.take(*tree).ok_or("the device was not made")?;
+                devices::place(self.root(*root)?.as_fd(), path, tree.as_fd())
+            }
+            Action::BindDevice { root, path, source, made: None } => {
+                devices::bind(self.root(*root)?.as_fd(), path, source)
+            }
             Action::Symlink { root, path, target, replace } => {
                 mounts::symlink(self.root(*root)?.as_fd(), path, target, *replace)
             }
@@ -214,6 +238,8 @@ impl<'r, 'a> Init<'r, 'a> {
                 mounts::mask(self.root(*root)?.as_fd(), self.slots.get(*null)?.as_fd(), paths, label)
             }
             Action::ReadonlyRoot => mounts::readonly_root().map_err(cause),
+            Action::Unmount { root, path } => mounts::unmount_at(self.root(*root)?.as_fd(), path),
+            Action::End => exit_now(0),
             _ => Err("this step is the runtime's".to_owned()),
         }
     }
@@ -260,7 +286,7 @@ impl<'r, 'a> Init<'r, 'a> {
                 self.program = Some(process::find_program(name, self.program_env())?);
                 Ok(())
             }
-            Action::OwnStdio { uid } => process::own_stdio(*uid),
+            Action::OwnStdio { uid, gid } => process::own_stdio(*uid, *gid),
             Action::CloseOnExec { first } => misc::close_on_exec_from(*first).map_err(cause),
             Action::ExecLabel { proc, label } => process::set_label(self.slots.get(*proc)?, label),
             Action::Sysctl { proc, path, value, .. } => process::write_proc(self.slots.get(*proc)?, path, value),

@@ -59,12 +59,12 @@ fn with_log(fs: BorrowedFd<'_>, cause: &str) -> Cause {
 }
 
 /// Attaches a detached mount at an open target.
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)
 }
 
-fn apply(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::Result<()> {
+pub(super) fn apply(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::Result<()> {
     if attributes == Attributes::default() {
         return Ok(());
     }
@@ -168,16 +168,11 @@ pub(crate) fn host_tree(path: &str, recursive: bool, follow: bool) -> io::Result
 }
 
 /// Opens a detached copy of the single mount that `fd` is open on, or of the file it is open on.
-fn tree_of(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+pub(super) fn tree_of(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     Ok(open_tree(fd, "", flags)?)
-}
-
-/// Binds an open file of the host at an open target.
-pub(super) fn bind_file(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    attach(tree_of(source, false)?.as_fd(), target)
 }
 
 /// Binds a tree that was opened from its source.
@@ -319,6 +314,16 @@ pub(crate) fn change_root(root: BorrowedFd<'_>) -> Result<(), Cause> {
 pub(crate) fn set_attributes_at(root: BorrowedFd<'_>, path: &str, attributes: Attributes) -> Result<(), Cause> {
     let mount = open_in(root, path, OFlags::PATH, Mode::empty()).map_err(cause)?;
     apply(mount.as_fd(), attributes, false).map_err(cause)
+}
+
+/// Takes the topmost mount at a path of the container away; whatever is open on it stays so.
+pub(crate) fn unmount_at(root: BorrowedFd<'_>, path: &str) -> Result<(), Cause> {
+    let (parent, name) = super::paths::split(path).map_err(cause)?;
+    let directory = open_in(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).map_err(cause)?;
+    // umount2(2) takes no descriptor; a bare name in the working directory cannot lead elsewhere.
+    fchdir(&directory).map_err(cause)?;
+    let done = unmount(name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    done.map_err(|error| if error == rustix::io::Errno::INVAL { "nothing is mounted there".to_owned() } else { cause(error) })
 }
 
 /// Makes the root mount read-only.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchown, fstat, makedev, stat};
 use rustix::io::Errno;
 use rustix::process::{fchdir, getcwd};
+use rustix::termios::isatty;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
@@ -171,15 +172,17 @@ fn executable(path: &str) -> Result<(), Errno> {
 
 /// Gives the standard streams to the user, so that the program may open them again by `/proc/self/fd`. Streams that
 /// are shared by design (the null device) or cannot be given away stay as they are.
-pub(super) fn own_stdio(uid: u32) -> Result<(), Cause> {
+pub(super) fn own_stdio(uid: u32, gid: u32) -> Result<(), Cause> {
     let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
     for fd in [stdin, stdout, stderr] {
         let Ok(stat) = fstat(fd) else { continue };
         let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
-        if null || stat.st_uid == uid {
+        // A terminal's group is that of programs which write to other users' terminals.
+        let group = (!isatty(fd)).then_some(gid);
+        if null || (stat.st_uid == uid && group.is_none_or(|gid| gid == stat.st_gid)) {
             continue;
         }
-        match fchown(fd, Some(Uid::from_raw(uid)), None) {
+        match fchown(fd, Some(Uid::from_raw(uid)), group.map(Gid::from_raw)) {
             Err(Errno::INVAL | Errno::PERM | Errno::ROFS | Errno::NOTSUP) => {}
             result => result.map_err(cause)?,
         }

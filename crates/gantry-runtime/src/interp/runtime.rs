@@ -102,6 +102,10 @@ impl Runtime<'_> {
                 }
                 Ok(self.slots.put(*slot, tree))
             }
+            Action::MakeDeviceTree { node, slot, .. } => {
+                let directory = self.run.directory.ok_or("the container has no directory")?;
+                Ok(self.slots.put(*slot, super::devices::make_tree(directory, &format!("device-{}", slot.0), node)?))
+            }
             Action::MakeUserNamespace { uid, gid, slot } => Ok(self.slots.put(*slot, user_namespace(uid, gid)?)),
             Action::OpenUserNamespace { path, slot } => {
                 Ok(self.slots.put(*slot, open_host(path, OFlags::RDONLY).map_err(cause)?))
@@ -174,6 +178,7 @@ impl Runtime<'_> {
         for step in self.run.steps.iter().skip(first).filter(|step| step.by == By::Beside) {
             match step.action {
                 Action::Record => (self.run.record)(child.pid)?,
+                Action::MakeNetwork => make_network(channel).map_err(|cause| step_error(step, cause))?,
                 _ => self.after(step, child)?,
             }
         }
@@ -271,6 +276,20 @@ fn takes_none(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let kinds = [Errno::BUSY, Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP];
     kinds.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Makes a network namespace while the container's process makes its file system, and sends it there. The runtime is in
+/// it for a moment only.
+fn make_network(channel: &Channel) -> Result<(), Cause> {
+    const CLONE_NEWNET: i32 = 0x4000_0000;
+    const OWN: &str = "/proc/self/ns/net";
+    let home = open_host(OWN, OFlags::RDONLY).map_err(cause)?;
+    ns::unshare(CLONE_NEWNET).map_err(cause)?;
+    let made = gantry_sys::netlink::loopback_up().and_then(|()| open_host(OWN, OFlags::RDONLY)).map_err(cause);
+    ns::setns(home.as_fd(), CLONE_NEWNET).map_err(cause)?;
+    // A process that has failed already says so where it is waited for.
+    let _ = channel.send_with(&Message::Network, made?.as_fd());
+    Ok(())
 }
 
 /// The process that an intermediate one made.

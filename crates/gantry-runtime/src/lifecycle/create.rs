@@ -11,7 +11,7 @@ use gantry_model::names::idmap;
 use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::Status;
 
-use super::{CreateRequest, Created, Runtime};
+use super::{Container, CreateRequest, Created, Runtime};
 use crate::error::{Context, Error, Errors, Result};
 use crate::filter::filter_of;
 use crate::host;
@@ -43,8 +43,13 @@ impl Runtime {
         let seccomp = decided.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.map(|profile| filter_of(profile, self.store.root())).transpose()?;
         let directory = self.store.make(request.id)?;
-        let result = self.make(request, &mut decided, filter, &directory);
-        result.map_err(|error| undo(error, &decided, &directory))
+        match self.make(request, &mut decided, filter, &directory) {
+            Ok((made, record)) => {
+                let container = Some(Container { directory, record, spec: decided.spec });
+                Ok(Created { pid: made.child.pid, pidfd: made.child.pidfd, console: made.console, container })
+            }
+            Err(error) => Err(undo(error, &decided, &directory)),
+        }
     }
 
     fn decide(&self, request: &CreateRequest<'_>) -> Result<Decided> {
@@ -96,7 +101,7 @@ impl Runtime {
         decided: &mut Decided,
         filter: Option<gantry_seccomp::Filter>,
         directory: &Directory,
-    ) -> Result<Created> {
+    ) -> Result<(Outcome, Record)> {
         let lock = directory.keep_config(&decided.text)?;
         if decided.cgroup.may_go_without {
             // Hierarchies that refuse this user are left out, and with them the steps that would enter them.
@@ -104,13 +109,14 @@ impl Runtime {
             decided.steps = lower_with(request, &decided.spec, &decided.host, &decided.cgroup)?;
             decided.steps.retain(|step| !is_early_cgroup(step, &decided.cgroup));
         }
-        let record = new_record(request, decided);
-        directory.write_record(&record)?;
-        let mut note = |pid: i32| {
-            let started = start_time(pid).ok_or_else(|| Error::InitDied("it was killed".to_owned()))?;
-            directory.write_record(&Record { pid, start_time: started, ..record.clone() })
-        };
+        let mut record = new_record(request, decided);
+        directory.write_first_record(&record)?;
         let state = record.state(&decided.spec, Status::Creating);
+        let mut note = |pid: i32| {
+            record.start_time = start_time(pid).ok_or_else(|| Error::InitDied("it was killed".to_owned()))?;
+            record.pid = pid;
+            directory.write_record(&record)
+        };
         let location = &decided.cgroup.location;
         let run = Run {
             steps: &decided.steps,
@@ -122,7 +128,8 @@ impl Runtime {
             warn: &self.warn,
             record: &mut note,
         };
-        let Outcome { child, console } = interp::run(run)?;
+        let outcome = interp::run(run)?;
+        let child = &outcome.child;
         if let Some(path) = &request.flags.pid_file {
             write_pid_file(path, child.pid)?;
         }
@@ -134,7 +141,7 @@ impl Runtime {
             })?;
         }
         drop(lock);
-        Ok(Created { pid: child.pid, pidfd: child.pidfd, console })
+        Ok((outcome, record))
     }
 }
 

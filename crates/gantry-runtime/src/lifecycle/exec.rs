@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::filter::filter_of;
 use crate::host;
 use crate::interp::{self, Outcome, Run};
-use crate::lower::{CgroupInput, ExecInput, lower_exec};
+use crate::lower::{CgroupInput, ExecInput, keeps_groups, lower_exec};
 use crate::record::Record;
 use crate::step::Slot;
 
@@ -61,7 +61,7 @@ impl Runtime {
             namespaces,
             init: Slot(0),
             root: root.is_some().then_some(Slot(1)),
-            groups: !record.groups_denied,
+            groups: !record.groups_denied && !keeps_groups(&spec),
         };
         let steps = lower_exec(&input)?;
         let mut nothing = |_: i32| Ok(());
@@ -87,13 +87,13 @@ impl Runtime {
                 let _ = gantry_sys::misc::pidfd_send_signal(child.pidfd.as_fd(), 9);
             })?;
         }
-        Ok(Created { pid: child.pid, pidfd: child.pidfd, console })
+        Ok(Created { pid: child.pid, pidfd: child.pidfd, console, container: None })
     }
 }
 
 /// The namespaces that the container does not share with the runtime, and the container's root where its mount
 /// namespace is shared.
-fn namespaces_of(spec: &Spec, record: &Record) -> Result<(u64, Option<OwnedFd>)> {
+pub(super) fn namespaces_of(spec: &Spec, record: &Record) -> Result<(u64, Option<OwnedFd>)> {
     let mut bits = 0;
     for namespace in spec.linux.iter().flat_map(|linux| &linux.namespaces) {
         let kind = NamespaceKind::from_name(&namespace.kind)

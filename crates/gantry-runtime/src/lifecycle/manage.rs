@@ -11,12 +11,12 @@ use gantry_model::oci::state::{State, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
-use super::{Report, Runtime};
+use super::{Container, Report, Runtime};
 use crate::error::{Context, Error, Errors, Result};
 use crate::filter::filter_of;
 use crate::interp::hooks;
 use crate::interp::{Channel, Child, Message, send_notify, start_address};
-use crate::record::Record;
+use crate::record::{Directory, Record};
 use crate::step::HookKind;
 
 const KILL: i32 = 9;
@@ -126,6 +126,18 @@ impl Runtime {
         if record.pid != 0 {
             errors.note(kill_rest(&record));
         }
+        errors.finish()?;
+        self.clear(&directory, &record, spec.as_ref().ok())
+    }
+
+    /// Removes what a container holds whose first process was seen to end.
+    pub fn finish(&self, container: &Container) -> Result<()> {
+        self.clear(&container.directory, &container.record, Some(&container.spec))
+    }
+
+    /// Removes cgroup, classes and record, and runs the poststop hooks.
+    fn clear(&self, directory: &Directory, record: &Record, spec: Option<&Spec>) -> Result<()> {
+        let mut errors = Errors::default();
         errors.note(record.cgroup.delete().map_err(Error::from));
         for path in record.resctrl.iter().rev() {
             match rustix::fs::rmdir(path) {
@@ -135,7 +147,7 @@ impl Runtime {
         }
         errors.finish()?;
         // A poststop hook that fails is warned of, and changes nothing (runtime.md, Lifecycle).
-        if let Ok(spec) = &spec {
+        if let Some(spec) = spec {
             let state = record.state(spec, Status::Stopped);
             for hook in spec.hooks.iter().flat_map(|hooks| &hooks.poststop) {
                 if let Err(error) = hooks::run(HookKind::Poststop, std::slice::from_ref(hook), &state) {

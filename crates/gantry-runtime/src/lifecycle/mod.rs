@@ -4,6 +4,7 @@ mod checkpoint;
 mod create;
 mod exec;
 mod manage;
+mod mounts;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,7 @@ use gantry_model::oci::state::Status;
 
 use crate::error::Result;
 use crate::lower::Flags;
-use crate::record::{Record, Store};
+use crate::record::{Directory, Record, Store};
 
 pub(crate) use create::lower_text;
 
@@ -99,6 +100,16 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The master of its terminal, where the caller shows it.
     pub console: Option<OwnedFd>,
+    /// The container that was made for it; none for a process that joined one.
+    pub container: Option<Container>,
+}
+
+/// A container in the hands of the command that made it.
+#[derive(Debug)]
+pub struct Container {
+    pub(crate) directory: Directory,
+    pub(crate) record: Record,
+    pub(crate) spec: Spec,
 }
 
 /// A container as it is found.

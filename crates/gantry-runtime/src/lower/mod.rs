@@ -1,5 +1,6 @@
 //! From a configuration and a host to the list of steps: everything that is decided, and no system call.
 
+mod joined;
 mod mounts;
 mod process;
 
@@ -13,6 +14,7 @@ use gantry_model::oci::spec::{IdMapping, Process, Spec};
 use crate::error::{Error, Result};
 use crate::step::{Action, By, Clone_, FsOption, HookKind, Slot, Stage, Step};
 
+pub(crate) use joined::{MountsInput, lower_mounts};
 pub(crate) use process::{ExecInput, lower_exec};
 
 /// The most mounts that a configuration may have: the kernel's own default bound on a namespace.
@@ -198,9 +200,18 @@ impl Namespaces {
 struct Builder {
     steps: Vec<Step>,
     slots: u16,
+    /// Whether a network namespace is being made beside that init has not joined yet.
+    network_pending: bool,
 }
 
 impl Builder {
+    /// Has init join the network namespace that is made beside, before the first step that sees the network.
+    fn join_network(&mut self) {
+        if std::mem::take(&mut self.network_pending) {
+            self.init(Action::JoinNetwork);
+        }
+    }
+
     fn push(&mut self, by: By, action: Action) {
         self.steps.push(Step { by, action });
     }
@@ -297,6 +308,7 @@ struct Opened {
     namespaces: Vec<(NamespaceKind, Slot)>,
     root: Option<Slot>,
     binds: Vec<Option<Slot>>,
+    devices: Vec<(String, Slot)>,
     console: Option<Slot>,
     start: Option<Slot>,
     proc: Option<Slot>,
@@ -431,6 +443,7 @@ impl Context<'_> {
             opened.namespaces.push((*kind, slot));
         }
         self.open_trees(b, &mut opened)?;
+        self.make_devices(b, &mut opened)?;
         opened.console = process::open_console(b, self.process, self.input.flags)?;
         if !self.input.start_now {
             let slot = b.slot();
@@ -438,6 +451,14 @@ impl Context<'_> {
             opened.start = Some(slot);
         }
         Ok(opened)
+    }
+
+    /// Whether the runtime makes the network namespace while init is busy: it takes as long as the rest of the clone, or
+    /// of the file system. A user namespace must own it, and devices are moved into one that is there.
+    fn network_beside(&self, staged: bool) -> bool {
+        let ns = &self.namespaces;
+        let plain = !staged && !ns.has(NamespaceKind::User) && self.linux.net_devices.is_empty();
+        plain && ns.makes(NamespaceKind::Network) && self.input.host.privileged
     }
 
     /// Makes the process, and what has to be done to it from outside before it can go on.
@@ -463,7 +484,14 @@ impl Context<'_> {
         } else {
             clone.join_pid = opened.namespaces.iter().find(|(kind, _)| *kind == NamespaceKind::Pid).map(|&(_, slot)| slot);
         }
+        b.network_pending = self.network_beside(clone.stage.is_some());
+        if b.network_pending {
+            clone.namespaces &= !NamespaceKind::Network.clone_flag();
+        }
         b.runtime(Action::Clone(clone));
+        if b.network_pending {
+            b.push(By::Beside, Action::MakeNetwork);
+        }
         b.push(By::Beside, Action::Record);
         // Limits hold before the program starts; until then the container's process is busy with its file system.
         b.cgroup(By::Beside, limits);
@@ -487,6 +515,11 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Whether the container's processes get groups of their own rather than the runtime's.
+    fn sets_groups(&self) -> bool {
+        !self.groups_denied() && !keeps_groups(self.input.spec)
+    }
+
     /// Whether `setgroups` is denied in the container's user namespace.
     fn groups_denied(&self) -> bool {
         let host = self.input.host;
@@ -506,9 +539,9 @@ impl Context<'_> {
             && root_mapped(&self.linux.uid_mappings)
             && root_mapped(&self.linux.gid_mappings)
         {
-            b.init(Action::BecomeRoot { groups: !self.groups_denied() });
+            b.init(Action::BecomeRoot { groups: self.sets_groups() });
         } else if ns.joins(NamespaceKind::User) {
-            b.init(Action::BecomeRoot { groups: true });
+            b.init(Action::BecomeRoot { groups: !keeps_groups(self.input.spec) });
         }
         if !ns.join.is_empty() {
             b.init(Action::NotDumpable);
@@ -530,7 +563,7 @@ impl Context<'_> {
         if !self.input.flags.no_new_keyring {
             b.init(Action::SessionKeyring { name: format!("_ses.{}", self.input.id) });
         }
-        if ns.makes(NamespaceKind::Network) {
+        if ns.makes(NamespaceKind::Network) && !b.network_pending {
             b.init(Action::LoopbackUp);
         }
         if !self.limits_outside() {
@@ -623,6 +656,12 @@ impl Context<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an annotation asks that processes keep the groups of whoever starts the runtime: engines without privilege
+/// have no other way to let them use files of those groups.
+pub(crate) fn keeps_groups(spec: &Spec) -> bool {
+    spec.annotations.get("run.oci.keep_original_groups").is_some_and(|value| value == "1" || value == "true")
 }
 
 /// The device rules and limits of a configuration.

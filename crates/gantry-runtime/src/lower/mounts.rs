@@ -60,10 +60,10 @@ const PROC_MAY_COVER: [&str; 12] = [
 const ATTRIBUTES_ONLY: [&str; 7] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "tmpfs"];
 
 /// A mount of the configuration with its options sorted.
-struct Parsed<'a> {
-    mount: &'a Mount,
-    options: MountOptions,
-    target: String,
+pub(super) struct Parsed<'a> {
+    pub(super) mount: &'a Mount,
+    pub(super) options: MountOptions,
+    pub(super) target: String,
 }
 
 impl Parsed<'_> {
@@ -81,7 +81,7 @@ impl Parsed<'_> {
 }
 
 /// A path without doubled slashes, `.` and `..`, absolute.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -100,7 +100,7 @@ fn attributes(change: gantry_model::names::mount::AttrChange) -> Attributes {
 }
 
 impl Context<'_> {
-    fn parse_mounts(&self) -> Result<Vec<Parsed<'_>>> {
+    pub(super) fn parse_mounts(&self) -> Result<Vec<Parsed<'_>>> {
         let parse = |(index, mount)| self.parse_mount(index, mount);
         self.input.spec.mounts.iter().enumerate().map(parse).collect()
     }
@@ -222,6 +222,11 @@ impl Context<'_> {
             b.runtime(Action::OpenTree { path: self.root_path()?, recursive: true, follow: true, propagation, slot });
             opened.root = Some(slot);
         }
+        self.open_binds(b, opened)
+    }
+
+    /// Opens the sources of bind mounts.
+    pub(super) fn open_binds(&self, b: &mut Builder, opened: &mut Opened) -> Result<()> {
         let mut made: Vec<(Vec<IdMapping>, Vec<IdMapping>, Slot)> = Vec::new();
         for parsed in self.parse_mounts()? {
             let idmapped = parsed.idmapped();
@@ -325,7 +330,8 @@ impl Context<'_> {
         for (parsed, tree) in mounts.iter().zip(opened.binds.iter().copied().chain(std::iter::repeat(None))) {
             self.mount(b, root, parsed, tree)?;
         }
-        self.devices(b, root, &mounts)?;
+        b.join_network();
+        self.devices(b, root, &mounts, opened)?;
         if let Some(socket) = opened.console {
             let size = self.console_size();
             b.init(Action::Console { root, socket, size, mount: true });
@@ -374,6 +380,7 @@ impl Context<'_> {
             return Err(Error::config(*name, "it needs a mount namespace in linux.namespaces"));
         }
         b.init(Action::Umask { mask: Some(0) });
+        b.join_network();
         b.init(Action::OpenRoot { path, slot: root });
         let cwd = clean(&self.process.cwd);
         if cwd != "/" {
@@ -409,7 +416,7 @@ impl Context<'_> {
         }
     }
 
-    fn mount(&self, b: &mut Builder, root: Slot, parsed: &Parsed<'_>, tree: Option<Slot>) -> Result<()> {
+    pub(super) fn mount(&self, b: &mut Builder, root: Slot, parsed: &Parsed<'_>, tree: Option<Slot>) -> Result<()> {
         let Parsed { mount, options, target } = parsed;
         let kind = mount.kind.as_str();
         let place = Placement {
@@ -432,13 +439,19 @@ impl Context<'_> {
             }));
             return Ok(());
         }
+        if kind == "sysfs" {
+            b.join_network();
+        }
         if kind == "cgroup" || kind == "cgroup2" {
             return self.mount_cgroup(b, place, kind == "cgroup2");
         }
         // A sysfs shows the network namespace; one that the container's user namespace does not own cannot be mounted.
         let own_user = self.namespaces.has(NamespaceKind::User) || !self.input.host.privileged;
         if kind == "sysfs" && own_user && !self.namespaces.makes(NamespaceKind::Network) {
-            let place = Placement { plain_target: true, ..place };
+            // What is mounted below the host's, cgroups first of all, comes along and is not for the container to write.
+            let Attributes { set, clear } = place.attributes;
+            let attributes = Attributes { set: set | attr::RDONLY, clear: clear & !attr::RDONLY };
+            let place = Placement { plain_target: true, recursive_attributes: attributes, ..place };
             let source = Source::Path("/sys".to_owned());
             let bind = MountBind { place, source, recursive: true, follow_source: false, copy_symlink: false };
             b.init(Action::MountBind(bind));
@@ -530,10 +543,39 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Whether `/dev` is another's, in which nothing is made.
+    fn has_foreign_devices(&self) -> bool {
+        let bound = |mount: &Mount| mount.kind == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind");
+        self.input.spec.mounts.iter().any(|mount| clean(&mount.destination) == "/dev" && bound(mount))
+    }
+
+    /// Makes the listed devices for a user namespace of the container's own, in which none can be made; so they have the
+    /// mode and owner that the configuration gives them, and need not be the host's under the same name.
+    pub(super) fn make_devices(&self, b: &mut Builder, opened: &mut Opened) -> Result<()> {
+        let able = self.namespaces.makes(NamespaceKind::User) && self.input.host.privileged;
+        if !able || !self.namespaces.has(NamespaceKind::Mount) || self.has_foreign_devices() {
+            return Ok(());
+        }
+        for device in self.linux.devices.iter().filter(|device| kind_of(device) != DeviceKind::Fifo) {
+            let path = clean(&device.path);
+            let at = format!("linux.devices: {path}");
+            let node = field(&at, device::node(device))?;
+            let outside = |map: &[IdMapping], id: u32| {
+                let unmapped = || Error::config(&at, format!("its owner {id} is not mapped in the container"));
+                gantry_model::names::idmap::host_id(map, id).ok_or_else(unmapped)
+            };
+            let uid = outside(&self.linux.uid_mappings, node.uid)?;
+            let gid = outside(&self.linux.gid_mappings, node.gid)?;
+            let slot = b.slot();
+            b.runtime(Action::MakeDeviceTree { path: path.clone(), node: device::Node { uid, gid, ..node }, slot });
+            opened.devices.push((path, slot));
+        }
+        Ok(())
+    }
+
     /// Device files and links, where `/dev` is the container's own.
-    fn devices(&self, b: &mut Builder, root: Slot, mounts: &[Parsed<'_>]) -> Result<()> {
-        let foreign = mounts.iter().any(|m| m.target == "/dev" && m.is_bind());
-        if foreign {
+    fn devices(&self, b: &mut Builder, root: Slot, mounts: &[Parsed<'_>], opened: &Opened) -> Result<()> {
+        if self.has_foreign_devices() {
             return Ok(());
         }
         let bind = self.namespaces.has(NamespaceKind::User) || self.input.host.in_user_namespace || !self.input.host.privileged;
@@ -561,7 +603,8 @@ impl Context<'_> {
                 continue;
             }
             b.init(if bind && DeviceKind::Fifo != kind_of(&device) {
-                Action::BindDevice { root, source: path.clone(), path }
+                let made = opened.devices.iter().find(|(of, _)| *of == path).map(|&(_, slot)| slot);
+                Action::BindDevice { root, source: path.clone(), path, made }
             } else {
                 Action::MakeDevice { root, path, node }
             });

@@ -165,7 +165,7 @@ impl Context<'_> {
             &Program {
                 process: self.process,
                 seccomp: self.linux.seccomp.is_some(),
-                groups: !self.groups_denied(),
+                groups: self.sets_groups(),
                 flags: self.input.flags,
                 labels: self.exec_labels().collect(),
                 proc: opened.proc,
@@ -225,7 +225,7 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
     let caps = capabilities(process.capabilities.as_ref());
     let first = 3 + input.flags.preserve_fds + input.flags.listen_fds;
     b.init(Action::WorkingDirectory { path: process.cwd.clone() });
-    b.init(Action::OwnStdio { uid: user.uid });
+    b.init(Action::OwnStdio { uid: user.uid, gid: user.gid });
     if !process.env.iter().any(|pair| pair.starts_with("HOME=")) {
         b.init(Action::HomeFromPasswd { uid: user.uid });
     }
@@ -250,7 +250,7 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
     b.init(Action::BoundingCapabilities { keep: caps.bounding });
     let groups = input.groups.then(|| user.additional_gids.clone());
     if groups.is_none() && !user.additional_gids.is_empty() {
-        let reason = "groups cannot be set in a user namespace that an unprivileged user made with a single group";
+        let reason = "groups cannot be set: they are kept by an annotation, or a user namespace has a single group";
         return Err(Error::config("process.user.additionalGids", reason));
     }
     b.init(Action::SetCredentials(Credentials { uid: user.uid, gid: user.gid, groups }));

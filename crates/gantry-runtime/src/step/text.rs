@@ -38,6 +38,14 @@ impl fmt::Display for Action {
             Self::OpenTree { path, recursive, propagation, .. } => {
                 write!(f, "open {}tree {path}{}", if *recursive { "whole " } else { "" }, propagated(*propagation))
             }
+            Self::MakeDeviceTree { path, node, slot } => write!(
+                f,
+                "make device for {path} (mode {:o}, owner {}:{}) as tree {}",
+                node.mode & 0o7777,
+                node.uid,
+                node.gid,
+                slot.0
+            ),
             Self::MakeUserNamespace { uid, gid, .. } => {
                 write!(f, "make user namespace for an idmapped mount (users {}, groups {})", Ids(uid), Ids(gid))
             }
@@ -54,6 +62,7 @@ impl fmt::Display for Action {
             }
             Self::OomScoreAdj { value } => write!(f, "set OOM score adjustment to {value}"),
             Self::Rlimit { name, limit } => write!(f, "set limit {name} to {} of at most {}", limit.soft, limit.hard),
+            Self::MakeNetwork => write!(f, "make network namespace with loopback up"),
             Self::Record => write!(f, "record container"),
             Self::MoveNetDevice { from, to } => write!(f, "move network device {from} to {to}"),
             Self::RunHooks { kind, hooks } => {
@@ -71,6 +80,7 @@ impl fmt::Display for Action {
             Self::OpenProc { .. } => write!(f, "open private procfs"),
             Self::CpuAffinity { list } => write!(f, "set CPU affinity to {list}"),
             Self::Personality { persona } => write!(f, "set personality {persona:#x}"),
+            Self::JoinNetwork => write!(f, "join network namespace that was made beside"),
             Self::LoopbackUp => write!(f, "bring loopback up"),
             _ => self.fmt_inside(f),
         }
@@ -94,6 +104,7 @@ impl Action {
             Self::MakeDevice { path, node, .. } => {
                 write!(f, "make device {path} ({:o}, {:#x}, {}:{})", node.mode, node.rdev, node.uid, node.gid)
             }
+            Self::BindDevice { path, made: Some(tree), .. } => write!(f, "bind device tree {} at {path}", tree.0),
             Self::BindDevice { path, source, .. } => write!(f, "bind device {source} at {path}"),
             Self::Symlink { path, target, .. } => write!(f, "link {path} to {target}"),
             Self::Console { mount, .. } => {
@@ -127,10 +138,12 @@ impl Action {
             Self::WorkingDirectoryAsUser { path } => write!(f, "chdir to cwd ({path:?}) as the user"),
             Self::HomeFromPasswd { uid } => write!(f, "set HOME of user {uid}"),
             Self::FindProgram { name } => write!(f, "find program {name}"),
-            Self::OwnStdio { uid } => write!(f, "give standard streams to user {uid}"),
+            Self::OwnStdio { uid, gid } => write!(f, "give standard streams to user {uid}, group {gid}"),
             Self::CloseOnExec { first } => write!(f, "close descriptors from {first} on exec"),
             Self::AwaitStart { .. } => write!(f, "wait for start"),
             Self::Seccomp => write!(f, "install system call filter"),
+            Self::Unmount { path, .. } => write!(f, "unmount {path}"),
+            Self::End => write!(f, "end"),
             Self::Exec { args, .. } => write!(f, "exec {args:?}"),
             _ => write!(f, "{self:?}"),
         }

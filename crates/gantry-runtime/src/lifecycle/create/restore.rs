@@ -131,7 +131,7 @@ impl Runtime {
             let _ = gantry_sys::misc::pidfd_send_signal(pidfd.as_fd(), 9);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         })?;
-        Ok(Created { pid, pidfd, console: None })
+        Ok(Created { pid, pidfd, console: None, container: None })
     }
 }
 
