@@ -16,13 +16,13 @@ pub struct ContainerId(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// The identifier has no characters.
-    #[error("container id is empty")]
+    #[error("container ID is empty")]
     Empty,
     /// The identifier does not fit a directory name.
-    #[error("container id is {0} bytes long, at most {NAME_MAX} fit")]
+    #[error("container ID is {0} bytes long, at most {NAME_MAX} fit")]
     TooLong(usize),
     /// A character that is not allowed, or not at this place.
-    #[error("container id {id:?} has {found:?} at position {at}: an id matches [A-Za-z0-9_+-][A-Za-z0-9_+.-]*")]
+    #[error("container ID {id:?} has the invalid character {found:?} at position {at}: an ID matches [A-Za-z0-9_+-][A-Za-z0-9_+.-]*")]
     Character {
         /// The identifier as given, cut to a length that fits a message.
         id: String,

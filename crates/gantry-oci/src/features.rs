@@ -17,7 +17,7 @@ pub const OLDEST_SPEC_VERSION: &str = "1.0.0";
 const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Annotations that reach beyond the container: a prefix where it ends in a dot.
-const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
+const UNSAFE_ANNOTATIONS: [&str; 4] = ["bundle", "org.systemd.property.", "org.criu.config", "run.oci."];
 
 /// The names that the compiler of system call filters knows, and what the kernel takes of them.
 #[derive(Clone, Copy, Debug)]
