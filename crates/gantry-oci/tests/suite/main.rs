@@ -6,6 +6,7 @@
 //! probe of the test kit.
 
 mod check;
+mod checkpoint;
 mod console;
 mod exec;
 mod hooks;
@@ -57,6 +58,7 @@ fn tests() -> Vec<Test> {
         exec::tests,
         hooks::tests,
         console::tests,
+        checkpoint::tests,
         limits::tests,
         manage::tests,
         input::tests,

@@ -293,7 +293,8 @@ mod tests {
         let check = |data: &[u8], expect: Option<Response>| assert_eq!(Response::parse(data), expect, "{data:?}");
         let restored = Response { kind: 2, success: true, pid: Some(300), ..Response::default() };
         check(&[8, 2, 16, 1, 0x22, 3, 8, 0xac, 2], Some(restored));
-        let notified = Response { kind: 6, success: true, script: "ab".to_owned(), pid: Some(9), ..Response::default() };
+        let notified =
+            Response { kind: 6, success: true, script: "ab".to_owned(), pid: Some(9), ..Response::default() };
         check(&[8, 6, 16, 1, 0x2a, 6, 0x0a, 2, b'a', b'b', 0x10, 9], Some(notified));
         let failed = Response { kind: 1, errno: 3, message: "no".to_owned(), ..Response::default() };
         check(&[8, 1, 16, 0, 0x38, 3, 0x4a, 2, b'n', b'o'], Some(failed));

@@ -284,10 +284,12 @@ pub(crate) fn restore(request: &RestoreRequest<'_>, facts: &RestoreFacts) -> Res
     }
     options.extend(request.lsm_profile.iter().map(|name| Opt::LsmProfile(name.clone())));
     options.extend(request.lsm_mount_context.iter().map(|name| Opt::LsmMountContext(name.clone())));
-    options.extend(facts.cgroups.iter().map(|(controller, path)| Opt::CgroupRoot {
-        controller: controller.clone(),
-        path: path.clone(),
-    }));
+    options.extend(
+        facts
+            .cgroups
+            .iter()
+            .map(|(controller, path)| Opt::CgroupRoot { controller: controller.clone(), path: path.clone() }),
+    );
     for (kind, path, fd) in &facts.joined {
         options.push(join(*kind, path, *fd)?);
     }
@@ -316,7 +318,9 @@ fn join(kind: NamespaceKind, path: &str, fd: Option<i32>) -> Result<Opt> {
         return Ok(Opt::InheritFd { key: key.to_owned(), fd });
     }
     if kind == NamespaceKind::Cgroup {
-        return Err(Error::Unsupported(format!("criu cannot restore into the cgroup namespace {path}; take its path out")));
+        return Err(Error::Unsupported(format!(
+            "criu cannot restore into the cgroup namespace {path}; take its path out"
+        )));
     }
     Ok(Opt::JoinNamespace { kind: kind.proc_name(), path: path.to_owned() })
 }

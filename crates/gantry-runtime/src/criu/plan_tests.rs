@@ -102,7 +102,8 @@ fn dumps() {
 #[test]
 fn dumped_mounts() {
     let facts = |f: &mut DumpFacts| {
-        f.mounts = strings(&["/", "/proc", "/run/data", "/run/data/below", "/rec", "/rec/below", "/proc/keys", "/proc/acpi"]);
+        f.mounts =
+            strings(&["/", "/proc", "/run/data", "/run/data/below", "/rec", "/rec/below", "/proc/keys", "/proc/acpi"]);
         f.externals = vec![
             (external("/var/run/data", "/host/data"), "/run/data".to_owned(), true),
             (recursive("/rec", "/host/rec"), "/rec".to_owned(), true),
@@ -196,10 +197,8 @@ fn restorations() {
     );
     check_restore(
         |_, f| {
-            f.joined = vec![
-                (NamespaceKind::Network, "/n".to_owned(), Some(5)),
-                (NamespaceKind::Ipc, "/p".to_owned(), None),
-            ];
+            f.joined =
+                vec![(NamespaceKind::Network, "/n".to_owned(), Some(5)), (NamespaceKind::Ipc, "/p".to_owned(), None)];
         },
         &["cgroups Ignore", "descriptor 5 is extRootNetNS", "join ipc /p"],
     );

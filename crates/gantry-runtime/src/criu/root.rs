@@ -4,11 +4,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use gantry_sys::mount::{Attributes, set_attributes};
 use gantry_sys::ns;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
-    move_mount, unmount,
+    MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind_recursive,
+    mount_change, move_mount, unmount,
 };
 
 use super::plan::Point;
@@ -29,8 +30,9 @@ fn cause(error: impl Into<std::io::Error>) -> String {
 }
 
 /// Leaves for a mount namespace of its own, makes missing places for mounts in the root file system, and mounts that at
-/// [`root_in`] the container's directory of state, which is covered in this namespace.
-pub(crate) fn prepare(state: &str, rootfs: &str, points: &[Point]) -> Result<(), String> {
+/// [`root_in`] the container's directory of state, which is covered in this namespace. CRIU keeps that mount's being
+/// read-only.
+pub(crate) fn prepare(state: &str, rootfs: &str, points: &[Point], read_only: bool) -> Result<(), String> {
     let at = |path: &str| format!("prepare {path} for criu");
     ns::unshare(NEW_MOUNTS).map_err(|e| format!("make a mount namespace for criu: {}", cause(e)))?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
@@ -40,7 +42,13 @@ pub(crate) fn prepare(state: &str, rootfs: &str, points: &[Point]) -> Result<(),
     make_points(&mounted(state, "places", rootfs)?, rootfs, points)?;
     let places = format!("{state}/places");
     unmount(&places, UnmountFlags::DETACH).map_err(|e| format!("{}: {}", at(&places), cause(e)))?;
-    mounted(state, "root", rootfs).map(drop)
+    let root = mounted(state, "root", rootfs)?;
+    if !read_only {
+        return Ok(());
+    }
+    let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    set_attributes(root.as_fd(), c"", &Attributes { set, ..Attributes::default() })
+        .map_err(|e| format!("{}: {}", at(rootfs), cause(e)))
 }
 
 /// Mounts the root file system at a new directory.
@@ -67,8 +75,7 @@ fn make_point(root: BorrowedFd<'_>, point: &Point) -> std::io::Result<()> {
     let Some((source, recursive)) = &point.source else { return make_dirs(root, &point.target, DIRECTORY).map(drop) };
     let tree = host_tree(source, *recursive, true)?;
     let directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode).is_dir();
-    let target =
-        if directory { make_dirs(root, &point.target, DIRECTORY)? } else { make_file(root, &point.target)? };
+    let target = if directory { make_dirs(root, &point.target, DIRECTORY)? } else { make_file(root, &point.target)? };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(tree, "", target, "", flags)?)
 }

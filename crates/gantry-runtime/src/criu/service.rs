@@ -124,7 +124,8 @@ impl Service {
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let (data, descriptor) = receive(self.socket.as_ref().ok_or_else(ended)?.as_fd())?;
         let response = Response::parse(&data);
-        let response = response.ok_or_else(|| Error::Unsupported("criu sent a message that cannot be read".to_owned()))?;
+        let response =
+            response.ok_or_else(|| Error::Unsupported("criu sent a message that cannot be read".to_owned()))?;
         Ok((response, descriptor))
     }
 }
@@ -176,10 +177,9 @@ fn receive(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut data = vec![0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC)
-    })
-    .context(|| "listen to criu")?;
+    let got =
+        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC))
+            .context(|| "listen to criu")?;
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -235,7 +235,9 @@ pub(crate) fn failure(action: &'static str, answer: Result<Response>, directory:
     let said = std::fs::File::open(Path::new(&log)).ok().map(error_lines).unwrap_or_default();
     let cause = match answer {
         // The first message of CRIU is often of something harmless; the log has all of them.
-        Ok(response) => cause_of(&Response { message: if said.is_empty() { response.message } else { String::new() }, ..response }),
+        Ok(response) => {
+            cause_of(&Response { message: if said.is_empty() { response.message } else { String::new() }, ..response })
+        }
         Err(error) => error.to_string(),
     };
     Error::Criu { action, cause, log, said: said.iter().map(|line| format!("; {line}")).collect() }
@@ -265,7 +267,8 @@ fn last_errors(log: &str) -> Vec<String> {
         let at = line.find("Error (").unwrap_or(0);
         line.get(at..).unwrap_or(line).chars().take(300).collect::<String>()
     };
-    let mut lines: Vec<String> = log.lines().rev().filter(|line| line.contains("Error (")).take(LOG_LINES).map(plain).collect();
+    let mut lines: Vec<String> =
+        log.lines().rev().filter(|line| line.contains("Error (")).take(LOG_LINES).map(plain).collect();
     lines.reverse();
     lines
 }
@@ -285,10 +288,10 @@ mod tests {
         let check = |log: &str, expect: &[&str]| assert_eq!(last_errors(log), expect);
         check("", &[]);
         check("(00.1) all is well\n", &[]);
-        check("(00.1) x\n(00.2) Error (a.c:1): one\n(00.3) y\n(00.4) Error (b.c:2): two\n", &[
-            "Error (a.c:1): one",
-            "Error (b.c:2): two",
-        ]);
+        check(
+            "(00.1) x\n(00.2) Error (a.c:1): one\n(00.3) y\n(00.4) Error (b.c:2): two\n",
+            &["Error (a.c:1): one", "Error (b.c:2): two"],
+        );
         let many: String = (0..9).map(|n| format!("(0) Error (a.c:{n}): e\n")).collect();
         assert_eq!(last_errors(&many).first().map(String::as_str), Some("Error (a.c:3): e"));
     }

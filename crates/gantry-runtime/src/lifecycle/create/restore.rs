@@ -70,7 +70,9 @@ impl Runtime {
         directory.write_record(&record)?;
         make_resctrl(decided, None)?;
         let console = match &request.flags.console {
-            ConsoleTo::Socket(path) => Some(connect_unix(path).context(|| format!("connect to console socket {path}"))?),
+            ConsoleTo::Socket(path) => {
+                Some(connect_unix(path).context(|| format!("connect to console socket {path}"))?)
+            }
             _ => None,
         };
         let handed = handed_over(decided)?;
@@ -78,11 +80,12 @@ impl Runtime {
         let options = plan::restore(request, &facts)?;
         let points = plan::points(&decided.steps);
         let fds: Vec<BorrowedFd<'_>> = handed.iter().filter_map(|(.., fd)| fd.as_ref().map(AsFd::as_fd)).collect();
+        let read_only = decided.spec.root.as_ref().is_some_and(|root| root.readonly);
         let own_mounts = facts::makes(&decided.spec, NamespaceKind::Mount);
         service::forget_log(log_directory(&request.criu), RESTORE_LOG);
         let service = Service::start(Some(places(&request.criu)), &fds, || {
             // A container without mounts of its own would stay in the namespace that is made for CRIU.
-            if own_mounts { root::prepare(directory.path(), &record.rootfs, &points) } else { Ok(()) }
+            if own_mounts { root::prepare(directory.path(), &record.rootfs, &points, read_only) } else { Ok(()) }
         })?;
         let ignored = plan::cgroup_mode(&request.criu, !facts.cgroups.is_empty()) == ManageCgroups::Ignore;
         let unit = decided.cgroup.location.unit.is_some();
@@ -131,7 +134,7 @@ impl Runtime {
             let _ = gantry_sys::misc::pidfd_send_signal(pidfd.as_fd(), 9);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         })?;
-        Ok(Created { pid, pidfd, console: None, container: None })
+        Ok(Created { pid, pidfd, console: None })
     }
 }
 
@@ -164,12 +167,17 @@ impl Restoring<'_> {
 
     /// Does again what is done from outside to new namespaces. The network namespace came back empty.
     fn set_up_namespaces(&self, pid: i32) -> Result<()> {
-        let state = |status| gantry_model::oci::state::State { pid: Some(pid), ..self.record.state(&self.decided.spec, status) };
+        let state = |status| gantry_model::oci::state::State {
+            pid: Some(pid),
+            ..self.record.state(&self.decided.spec, status)
+        };
         if facts::makes(&self.decided.spec, NamespaceKind::Network) {
             self.set_up_network(pid)?;
         }
         for step in &self.decided.steps {
-            if let Action::RunHooks { kind: kind @ (HookKind::Prestart | HookKind::CreateRuntime), hooks: list } = &step.action {
+            if let Action::RunHooks { kind: kind @ (HookKind::Prestart | HookKind::CreateRuntime), hooks: list } =
+                &step.action
+            {
                 hooks::run(*kind, list, &state(Status::Creating))?;
             }
         }
@@ -298,7 +306,9 @@ fn keep_time_namespace(config: &mut std::fs::File, decided: &Decided, pid: i32) 
     }
     let failed = |cause| Error::Parse { path: "config.json".to_owned(), cause };
     let mut document: serde_json::Value = serde_json::from_slice(&decided.text).map_err(failed)?;
-    let Some(list) = document.pointer_mut("/linux/namespaces").and_then(|list| list.as_array_mut()) else { return Ok(()) };
+    let Some(list) = document.pointer_mut("/linux/namespaces").and_then(|list| list.as_array_mut()) else {
+        return Ok(());
+    };
     list.push(serde_json::json!({"type": kind.name()}));
     let text = serde_json::to_vec(&document).map_err(failed)?;
     let mut write = || {
