@@ -116,10 +116,17 @@ impl Channel {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC)
-        });
+        let mut receive = || {
+            rustix::io::retry_on_intr(|| {
+                let mut parts = [IoSliceMut::new(&mut buffer)];
+                recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC)
+            })
+        };
+        // A far end that went away with something unread is told of once, before what it said last: why it failed.
+        let received = match receive() {
+            Err(Errno::CONNRESET) => receive(),
+            result => result,
+        };
         let length = match received {
             Err(Errno::CONNRESET) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -167,6 +174,17 @@ mod tests {
         drop(a);
         assert!(b.is_closed());
         assert_eq!(b.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn last_words_are_heard() {
+        let (a, b) = Channel::pair().unwrap();
+        let last = Message::Failed { step: "mount proc".into(), cause: "permission denied".into() };
+        a.send(&Message::Recorded).unwrap();
+        b.send(&last).unwrap();
+        drop(b);
+        assert_eq!(a.receive().unwrap(), Some(last));
+        assert_eq!(a.receive().unwrap(), None);
     }
 
     #[test]
