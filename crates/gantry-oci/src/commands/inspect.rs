@@ -4,7 +4,8 @@ use std::path::Path;
 
 use gantry_model::ContainerId;
 use gantry_model::oci::linux::Resources;
-use gantry_oci::cli::{Format, Limits, List, Ps, SpecFile, Update};
+use gantry_model::oci::spec::Mount;
+use gantry_oci::cli::{Format, Limits, List, Mounts, Ps, SpecFile, Update};
 use gantry_oci::log::Log;
 use gantry_oci::output::{self, ContainerRow};
 use gantry_oci::{features as document, template};
@@ -84,6 +85,14 @@ pub(super) fn update(runtime: &Runtime, update: Update) -> Result<u8, Failure> {
     };
     let schemata: Vec<String> = update.l3_cache_schema.into_iter().chain(update.mem_bw_schema).collect();
     runtime.update(&update.id, &resources, &schemata)?;
+    Ok(0)
+}
+
+pub(super) fn mounts(runtime: &Runtime, change: &Mounts) -> Result<u8, Failure> {
+    let document = read_file(&change.file)?;
+    let parse = |cause| Failure::of(format!("parse {}: {cause}", change.file.display()));
+    let mounts: Vec<Mount> = serde_json::from_slice(&document).map_err(parse)?;
+    runtime.change_mounts(&change.id, &mounts, change.add)?;
     Ok(0)
 }
 

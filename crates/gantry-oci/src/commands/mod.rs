@@ -67,7 +67,7 @@ pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> 
         Command::Spec(spec) => inspect::spec(&spec),
         Command::Checkpoint(checkpoint) => criu::checkpoint(&runtime, &checkpoint),
         Command::Restore(restore) => criu::restore(&runtime, &restore, log),
-        Command::Mounts(_) => failure("mounts"),
+        Command::Mounts(mounts) => inspect::mounts(&runtime, &mounts),
         Command::Print(text) => print(&text),
     }
 }

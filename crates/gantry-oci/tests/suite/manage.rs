@@ -3,11 +3,11 @@
 use std::fs;
 
 use gantry_model::oci::linux::{Memory, Personality};
-use gantry_model::oci::spec::{Hooks, Process};
+use gantry_model::oci::spec::{Hooks, Mount, Process};
 use gantry_testkit::command::{Running, wait_for};
 use gantry_testkit::json::{at, parse};
-use gantry_testkit::spec::{Parts, default_process, hook};
-use gantry_testkit::{Kit, Outcome, Test, ensure, outcome};
+use gantry_testkit::spec::{Parts, default_process, hook, mapping, mount};
+use gantry_testkit::{Container, Kit, Outcome, Test, ensure, outcome};
 
 use crate::check::test;
 
@@ -19,6 +19,10 @@ pub fn tests() -> Vec<Test> {
         test("manage::kill_all_of_a_stopped_container", kill_stopped),
         test("manage::roots_that_are_refused", roots),
         test("manage::update_documents_are_bounded", bounded_update),
+        test("manage::mounts_come_and_go", |kit| change_mounts(kit, false)),
+        test("manage::mounts_come_and_go_in_a_user_namespace", |kit| change_mounts(kit, true)),
+        test("manage::mounts_with_mapped_ids", add_idmapped),
+        test("manage::mounts_that_are_refused", refused_mounts),
         test("manage::events_stream", events_stream),
         test("manage::events_without_a_reader", events_unread),
     ]
@@ -204,5 +208,92 @@ fn events_unread(kit: &Kit) -> Outcome {
     let output = gantry_testkit::command::run(&mut command, &container.output_dir(), kit.time(10.0))?;
     ensure!(output.status.success() && output.stderr.is_empty(), "{}", output.text());
     ensure!(output.stdout.lines().count() == 2, "{}", output.stdout);
+    container.delete_force()
+}
+
+/// Writes a list of mounts, and gives its path.
+fn list_of(container: &Container<'_>, mounts: &[Mount]) -> Outcome<String> {
+    let path = container.host("mounts.json");
+    fs::write(&path, serde_json::to_vec(mounts)?)?;
+    Ok(path.display().to_string())
+}
+
+/// Whether the container sees a file.
+fn sees(container: &Container<'_>, path: &str) -> Outcome<bool> {
+    Ok(container.exec_with(&[], &["/init", "cat", path])?.status.success())
+}
+
+fn change_mounts(kit: &Kit, user_namespace: bool) -> Outcome {
+    let mut container = kit.container()?;
+    if user_namespace {
+        container.spec.map_users(&[mapping(0, 100_000, 65_536)]);
+        // Its root makes the places of mounts.
+        std::os::unix::fs::chown(container.rootfs("/"), Some(100_000), Some(100_000))?;
+    }
+    // Inside the container this leads to its own root, never to the host's.
+    let outside = container.host("outside");
+    std::os::unix::fs::symlink(&outside, container.rootfs("link"))?;
+    container.start_waiting()?;
+    let source = container.host_dir("source")?;
+    fs::write(source.join("file"), "x")?;
+    let bind = |to: &str| mount(to, "bind", &source.display().to_string(), &["bind", "ro"]);
+    let scratch = mount("/scratch/deep", "tmpfs", "tmpfs", &["nosuid", "size=1m"]);
+    let list = list_of(&container, &[bind("/bound"), scratch, bind("/link/below")])?;
+    container.ok(&["mounts", "add", &container.id, &list])?;
+    ensure!(sees(&container, "/bound/file")?, "the bind is not there");
+    ensure!(sees(&container, "/link/below/file")?, "the bind behind a link is not there");
+    ensure!(!outside.exists(), "something was made outside of the container");
+    let tried = container.exec_ok(&[], &["/init", "try", "create", "/bound/y", "+", "try", "create", "/scratch/deep/y"])?;
+    ensure!(tried.stdout == "EROFS\nok\n", "attempts to write: {}", tried.stdout);
+    container.ok(&["mounts", "remove", &container.id, &list])?;
+    for path in ["/bound/file", "/scratch/deep/y", "/link/below/file"] {
+        ensure!(!sees(&container, path)?, "{path} is still there");
+    }
+    container.refused(&["mounts", "remove", &container.id, &list])?;
+    ensure!(source.join("file").exists(), "the source lost its file");
+    container.delete_force()
+}
+
+fn add_idmapped(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.start_waiting()?;
+    let source = container.host_dir("source")?;
+    fs::write(source.join("file"), "x")?;
+    let mut mapped = mount("/m", "bind", &source.display().to_string(), &["bind"]);
+    (mapped.uid_mappings, mapped.gid_mappings) = (vec![mapping(0, 5000, 10)], vec![mapping(0, 6000, 10)]);
+    let list = list_of(&container, &[mapped])?;
+    container.ok(&["mounts", "add", &container.id, &list])?;
+    let found = parse(&container.exec_ok(&[], &["/init", "stat", "/m/file"])?.stdout)?;
+    let ids = (at(&found, "/uid").as_u64(), at(&found, "/gid").as_u64());
+    ensure!(ids == (Some(5000), Some(6000)), "owner inside: {found}");
+    container.delete_force()
+}
+
+fn refused_mounts(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.start_waiting()?;
+    let check = |change: &str, one: Mount, says: &str| -> Outcome {
+        let list = list_of(&container, std::slice::from_ref(&one))?;
+        let said = container.refused(&["mounts", change, &container.id, &list])?.stderr;
+        ensure!(said.contains(says), "{change} {one:?}: {said}");
+        Ok(())
+    };
+    check("add", mount("/", "tmpfs", "tmpfs", &[]), "the root of a running container")?;
+    check("add", mount("/x/..", "tmpfs", "tmpfs", &[]), "the root of a running container")?;
+    check("add", mount("/c", "cgroup", "cgroup", &[]), "cgroups are mounted only while")?;
+    check("add", mount("/proc", "tmpfs", "tmpfs", &[]), "only proc itself")?;
+    check("add", mount("/x", "bind", "/no/such/place", &["bind"]), "no such file or directory")?;
+    check("add", mount("/x", "nonsense", "x", &[]), "mount nonsense at /x")?;
+    check("remove", mount("/", "", "", &[]), "no place of a mount")?;
+    check("remove", mount("/nowhere", "", "", &[]), "unmount /nowhere: ")?;
+    let mut shared = kit.container()?;
+    shared.spec.linux_mut().namespaces.retain(|one| one.kind != "mount");
+    shared.spec.mounts.clear();
+    let linux = shared.spec.linux_mut();
+    (linux.masked_paths, linux.readonly_paths) = (vec![], vec![]);
+    shared.start_waiting()?;
+    let list = list_of(&shared, &[mount("/x", "tmpfs", "tmpfs", &[])])?;
+    let said = shared.refused(&["mounts", "add", &shared.id, &list])?.stderr;
+    ensure!(said.contains("no mount namespace"), "{said}");
     container.delete_force()
 }

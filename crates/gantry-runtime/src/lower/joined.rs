@@ -86,7 +86,8 @@ fn join(b: &mut Builder, input: &MountsInput<'_>) -> Slot {
     b.runtime(Action::NotDumpable);
     let mut clone = Clone_::default();
     if input.namespaces & user != 0 {
-        clone.stage = Some(Stage { join: vec![(input.init, input.namespaces as i32)], become_root: true });
+        clone.stage =
+            Some(Stage { join: vec![(input.init, input.namespaces as i32)], become_root: true, ..Stage::default() });
     } else if input.namespaces & pid != 0 {
         clone.join_pid = Some(input.init);
     }
