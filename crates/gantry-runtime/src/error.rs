@@ -50,7 +50,7 @@ pub enum Error {
     #[error("container with id {0} already exists")]
     Exists(String),
     /// The container is not in a state in which this can be done.
-    #[error("cannot {action} container {id}: it is {status}")]
+    #[error("cannot {action} container {id}: {}it is {status}", not_running(*status))]
     Status {
         /// What was asked.
         action: &'static str,
@@ -90,6 +90,11 @@ pub enum Error {
 
 /// The result of the runtime's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The words by which engines tell a container that has ended from other failures.
+fn not_running(status: gantry_model::oci::state::Status) -> &'static str {
+    if status == gantry_model::oci::state::Status::Stopped { "container not running: " } else { "" }
+}
 
 /// The kernel's text for an error, as the field's tools print it.
 pub fn cause_text(cause: &io::Error) -> String {

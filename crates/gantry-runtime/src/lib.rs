@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod host;
+pub mod notify;
 pub mod record;
 pub mod seal;
 pub mod step;

@@ -244,6 +244,9 @@ impl Directory {
         for name in names.iter().filter(|name| !matches!(name.as_bytes(), b"." | b"..")) {
             match unlinkat(&self.fd, name.as_c_str(), AtFlags::empty()) {
                 Err(Errno::NOENT) => {}
+                // The one directory there is.
+                Err(Errno::ISDIR) => crate::notify::remove(self.fd.as_fd())
+                    .context(|| format!("remove {}/{}", self.path, name.to_string_lossy()))?,
                 result => result.context(|| format!("remove {}/{}", self.path, name.to_string_lossy()))?,
             }
         }

@@ -139,6 +139,9 @@ pub enum Action {
     /// Makes a device file outside of the container and opens it as a detached mount: inside, in a user namespace, one
     /// could not be made. Owner and group are the host's.
     MakeDeviceTree { path: String, node: Node, slot: Slot },
+    /// Makes the directory in which the container's program says that it is ready, for this user and group of the host,
+    /// listens there, and opens it as a detached mount.
+    NotifySocket { uid: u32, gid: u32, slot: Slot },
     /// Makes a user namespace with these mappings, for idmapped mounts.
     MakeUserNamespace { uid: Vec<IdMapping>, gid: Vec<IdMapping>, slot: Slot },
     /// Opens a namespace's file as the user namespace of an idmapped mount.
@@ -301,6 +304,8 @@ pub struct Clone_ {
 /// An intermediate process: joins namespaces that the container's process must be made in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stage {
+    /// Files of cgroups that it enters before, as [`Action::JoinCgroups`].
+    pub cgroups: Vec<String>,
     /// Namespaces to join, in this order.
     pub join: Vec<(Slot, i32)>,
     /// Whether it becomes root of the joined user namespace before.

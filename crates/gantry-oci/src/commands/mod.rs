@@ -53,7 +53,7 @@ pub(crate) fn run(invocation: Invocation, log: &Rc<Log>) -> Result<u8, Failure> 
         Command::Create(create) => process::create(&runtime, &create),
         Command::Run(run) => process::run(&runtime, &run, log),
         Command::Exec(exec) => process::exec(&runtime, &exec, log),
-        Command::Start(id) => done(runtime.start(&id)),
+        Command::Start(id) => done(runtime.start(&id, process::notify_socket().as_deref())),
         Command::Kill(kill) => each(&runtime, &kill.target, |id| runtime.kill(id, kill.signal, kill.all)),
         Command::Delete(delete) => each(&runtime, &delete.target, |id| runtime.delete(id, delete.force)),
         Command::Pause(id) => done(runtime.pause(&id)),

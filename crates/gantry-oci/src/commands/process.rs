@@ -10,7 +10,7 @@ use gantry_oci::cli::{Create, Exec, ExecProcess, ProcessChanges, Run};
 use gantry_oci::foreground::{self, Blocked};
 use gantry_oci::log::Log;
 use gantry_oci::{console, time};
-use gantry_runtime::{ConsoleTo, CreateRequest, Created, ExecRequest, Flags, Runtime};
+use gantry_runtime::{ConsoleTo, Container, CreateRequest, Created, ExecRequest, Flags, Runtime, notify};
 
 use super::{Failure, failure, print, read_file, text};
 
@@ -31,16 +31,24 @@ pub(super) fn run(runtime: &Runtime, run: &Run, log: &Log) -> Result<u8, Failure
         return print(&runtime.dry_run(&request)?);
     }
     if run.detach {
-        let created = make(runtime, &run.create, &flags, true)?;
+        let mut created = make(runtime, &run.create, &flags, true)?;
         hand_on(run.create.pidfd_socket.as_deref(), &created)?;
+        if let Some((socket, to)) = taken_notify(&mut created).zip(flags.notify_socket.as_ref()) {
+            notify::forward(&socket, created.pidfd.as_fd(), to);
+        }
         return Ok(0);
     }
     if !run.no_subreaper {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     let blocked = Blocked::new()?;
-    let created = make(runtime, &run.create, &flags, true)?;
+    let mut created = make(runtime, &run.create, &flags, true)?;
     hand_on(run.create.pidfd_socket.as_deref(), &created)?;
+    if let Some((socket, to)) = taken_notify(&mut created).zip(flags.notify_socket.clone()) {
+        let process = created.pidfd.try_clone()?;
+        // It has all signals blocked, as this thread has, and ends with it.
+        std::thread::spawn(move || notify::forward(&socket, process.as_fd(), &to));
+    }
     let process = foreground::Process { pid: created.pid, pidfd: created.pidfd.as_fd() };
     let status = foreground::supervise(&blocked, process, created.console, log);
     match &created.container {
@@ -48,6 +56,16 @@ pub(super) fn run(runtime: &Runtime, run: &Run, log: &Log) -> Result<u8, Failure
         _ => {}
     }
     Ok(foreground::exit_code(status?))
+}
+
+fn taken_notify(created: &mut Created) -> Option<std::os::fd::OwnedFd> {
+    created.container.as_mut().and_then(Container::take_notify)
+}
+
+/// The socket of a service manager that wants to know when the program is ready (sd_notify(3)). One without a path has
+/// no place that could be shown to a container.
+pub(super) fn notify_socket() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|path| path.starts_with('/'))
 }
 
 fn make(runtime: &Runtime, create: &Create, flags: &Flags, start: bool) -> Result<Created, Failure> {
@@ -89,6 +107,7 @@ fn flags_of(create: &Create, foreground: bool) -> Result<Flags, Failure> {
         preserve_fds: create.preserve_fds,
         listen_fds,
         listen_fdnames,
+        notify_socket: notify_socket(),
     })
 }
 

@@ -87,14 +87,6 @@ const REFUSED: &[Refused] = &[
         says: "/nowhere/net",
     },
     Refused {
-        name: "user_without_mappings_is_refused",
-        change: |c| {
-            c.spec.add_namespace("user");
-            Ok(())
-        },
-        says: "mapping",
-    },
-    Refused {
         name: "overlapping_mappings_are_refused",
         change: |c| {
             c.spec.map_users(&[mapping(0, 100_000, 100), mapping(50, 200_000, 100)]);

@@ -15,7 +15,9 @@ const MAX_DEPTH: u32 = 128;
 /// Copies what is in `from` into `to`: content, kinds, owners, modes, times and extended attributes. Symbolic links are
 /// copied, never followed.
 pub(super) fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    copy_directory(from, to, 0)
+    // A new mount comes as a path; files are made and changed through an open directory.
+    let to = openat(to, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    copy_directory(from, to.as_fd(), 0)
 }
 
 fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result<()> {

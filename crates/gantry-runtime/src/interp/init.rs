@@ -18,7 +18,7 @@ use super::mounts::{self, Cause};
 use super::paths::{make_dirs, open_host};
 use super::{Run, Slots, console, devices, hooks, process, state_at};
 use crate::error::cause_text;
-use crate::step::{Action, By, Source, Stage, Step};
+use crate::step::{Action, By, HookKind, Source, Stage, Step};
 
 /// The status with which the container's process ends when its program cannot be run.
 const FAILED: i32 = 1;
@@ -305,8 +305,8 @@ impl<'r, 'a> Init<'r, 'a> {
         }
     }
 
-    fn hooks(&self, kind: crate::step::HookKind, list: &[gantry_model::oci::spec::Hook]) -> Result<(), Cause> {
-        let status = if self.channel.is_some() { Status::Creating } else { Status::Created };
+    fn hooks(&self, kind: HookKind, list: &[gantry_model::oci::spec::Hook]) -> Result<(), Cause> {
+        let status = if kind == HookKind::StartContainer { Status::Created } else { Status::Creating };
         let state = state_at(&self.run.state, status, rustix::process::getpid().as_raw_nonzero().get());
         hooks::run(kind, list, &state).map_err(|error| match error {
             crate::error::Error::Step { step, cause } => format!("{step}: {cause}"),
@@ -410,6 +410,9 @@ pub(super) fn stage(stage: &Stage, namespaces: u64, slots: &Slots, channel: &Cha
         let _ = channel.send(&Message::Failed { step: step.to_owned(), cause });
         exit_now(FAILED)
     };
+    if let Err(cause) = join_cgroups(&stage.cgroups) {
+        fail("enter the cgroup", cause);
+    }
     for &(slot, kind) in &stage.join {
         let joined = slots.get(slot).and_then(|fd| ns::setns(fd.as_fd(), kind).map_err(cause));
         if let Err(cause) = joined {
@@ -421,8 +424,13 @@ pub(super) fn stage(stage: &Stage, namespaces: u64, slots: &Slots, channel: &Cha
     {
         fail("become root of the user namespace", cause);
     }
+    // The container's process says nothing before the runtime was told which it is.
+    let Ok((told, telling)) = Channel::pair() else { fail("make a socket", String::new()) };
     match fork(&ForkOptions { namespaces, sibling: true, ..ForkOptions::default() }) {
-        Ok(Forked::Child) => {}
+        Ok(Forked::Child) => {
+            drop(telling);
+            let _ = told.receive();
+        }
         Ok(Forked::Parent { pid, .. }) => {
             let _ = channel.send(&Message::Pid(pid));
             exit_now(0)

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::oci::spec::IdMapping;
 use gantry_model::oci::state::{ContainerProcessState, Status};
 use gantry_sys::clone::{ForkOptions, Forked, exit_now, fork};
@@ -40,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) child: Child,
     /// The master of its terminal, where the runtime shows it.
     pub(crate) console: Option<OwnedFd>,
+    /// The socket on which the program says that it is ready, where someone wants to hear it.
+    pub(crate) notify: Option<OwnedFd>,
 }
 
 fn cause(error: impl Into<std::io::Error>) -> Cause {
@@ -52,13 +55,13 @@ pub(crate) fn run(mut run: Run<'_>) -> Result<Outcome> {
     for (index, fd) in std::mem::take(&mut run.held).into_iter().enumerate() {
         slots.put(crate::step::Slot(index as u16), fd);
     }
-    let mut runtime = Runtime { run, slots, console: None };
+    let mut runtime = Runtime { run, slots, console: None, notify: None };
     let steps = runtime.run.steps;
     for (index, step) in steps.iter().enumerate() {
         if let Action::Clone(clone) = &step.action {
             let (child, channel) = runtime.clone_process(index, step, clone)?;
             return match runtime.accompany(index + 1, &child, &channel) {
-                Ok(()) => Ok(Outcome { child, console: runtime.take_console() }),
+                Ok(()) => Ok(Outcome { child, console: runtime.take_console(), notify: runtime.notify.take() }),
                 Err(error) => Err(end(&child, error)),
             };
         }
@@ -78,6 +81,7 @@ struct Runtime<'a> {
     run: Run<'a>,
     slots: Slots,
     console: Option<OwnedFd>,
+    notify: Option<OwnedFd>,
 }
 
 impl Runtime<'_> {
@@ -91,7 +95,9 @@ impl Runtime<'_> {
                 let fd = open_host(path, OFlags::RDONLY).map_err(cause)?;
                 let found = ns::kind(fd.as_fd()).map_err(|_| "it is no namespace".to_owned())?;
                 if found != *kind {
-                    return Err("it is a namespace of another kind".to_owned());
+                    let wanted = NamespaceKind::ALL.into_iter().find(|k| k.clone_flag() as i32 == *kind);
+                    let wanted = wanted.map_or("", NamespaceKind::name);
+                    return Err(format!("it is a namespace of another kind, and a {wanted} namespace is meant"));
                 }
                 Ok(self.slots.put(*slot, fd))
             }
@@ -105,6 +111,12 @@ impl Runtime<'_> {
             Action::MakeDeviceTree { node, slot, .. } => {
                 let directory = self.run.directory.ok_or("the container has no directory")?;
                 Ok(self.slots.put(*slot, super::devices::make_tree(directory, &format!("device-{}", slot.0), node)?))
+            }
+            Action::NotifySocket { uid, gid, slot } => {
+                let directory = self.run.directory.ok_or("the container has no directory")?;
+                let tree = crate::notify::make_directory(directory, *uid, *gid).map_err(cause)?;
+                self.notify = crate::notify::listen(directory).map_err(cause)?;
+                Ok(self.slots.put(*slot, tree))
             }
             Action::MakeUserNamespace { uid, gid, slot } => Ok(self.slots.put(*slot, user_namespace(uid, gid)?)),
             Action::OpenUserNamespace { path, slot } => {
@@ -158,7 +170,7 @@ impl Runtime<'_> {
         match forked.map_err(failed)? {
             Forked::Child => {
                 drop(ours);
-                self.console = None;
+                (self.console, self.notify) = (None, None);
                 if let Some(asked) = &clone.stage {
                     stage(asked, clone.namespaces, &self.slots, &theirs);
                 }
@@ -175,15 +187,9 @@ impl Runtime<'_> {
 
     /// Does the runtime's part while the container's process goes its way.
     fn accompany(&mut self, first: usize, child: &Child, channel: &Channel) -> Result<()> {
-        for step in self.run.steps.iter().skip(first).filter(|step| step.by == By::Beside) {
-            match step.action {
-                Action::Record => (self.run.record)(child.pid)?,
-                Action::MakeNetwork => make_network(channel).map_err(|cause| step_error(step, cause))?,
-                _ => self.after(step, child)?,
-            }
+        if let Err(error) = self.beside(first, child, channel) {
+            return Err(last_words(child, channel).unwrap_or(error));
         }
-        // A process that has failed already says so below.
-        let _ = channel.send(&Message::Recorded);
         loop {
             match channel.receive().context(|| "talk to the container's process")? {
                 Some(Message::Reached(index)) => {
@@ -205,6 +211,20 @@ impl Runtime<'_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Does what init need not wait for.
+    fn beside(&mut self, first: usize, child: &Child, channel: &Channel) -> Result<()> {
+        for step in self.run.steps.iter().skip(first).filter(|step| step.by == By::Beside) {
+            match step.action {
+                Action::Record => (self.run.record)(child.pid)?,
+                Action::MakeNetwork => make_network(channel).map_err(|cause| step_error(step, cause))?,
+                _ => self.after(step, child)?,
+            }
+        }
+        // A process that has failed already says so where it is waited for.
+        let _ = channel.send(&Message::Recorded);
+        Ok(())
     }
 
     fn awaits_start(&self) -> bool {
@@ -276,6 +296,19 @@ fn takes_none(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let kinds = [Errno::BUSY, Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP];
     kinds.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Ends a container's process, and returns why it had failed before, if it had.
+fn last_words(child: &Child, channel: &Channel) -> Option<Error> {
+    let _ = gantry_sys::misc::pidfd_send_signal(child.pidfd.as_fd(), 9);
+    while let Ok(Some(message)) = channel.receive() {
+        match message {
+            Message::Failed { step, cause } if step.is_empty() => return Some(Error::InitDied(cause)),
+            Message::Failed { step, cause } => return Some(Error::Step { step, cause }),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Makes a network namespace while the container's process makes its file system, and sends it there. The runtime is in

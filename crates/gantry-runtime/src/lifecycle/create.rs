@@ -12,6 +12,8 @@ use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::Status;
 
 use super::{Container, CreateRequest, Created, Runtime};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
 use crate::error::{Context, Error, Errors, Result};
 use crate::filter::filter_of;
 use crate::host;
@@ -45,7 +47,7 @@ impl Runtime {
         let directory = self.store.make(request.id)?;
         match self.make(request, &mut decided, filter, &directory) {
             Ok((made, record)) => {
-                let container = Some(Container { directory, record, spec: decided.spec });
+                let container = Some(Container { directory, record, spec: decided.spec, notify: made.notify });
                 Ok(Created { pid: made.child.pid, pidfd: made.child.pidfd, console: made.console, container })
             }
             Err(error) => Err(undo(error, &decided, &directory)),
@@ -53,6 +55,7 @@ impl Runtime {
     }
 
     fn decide(&self, request: &CreateRequest<'_>) -> Result<Decided> {
+        check_preserved(request.flags)?;
         let path = request.config.map_or_else(|| format!("{}/config.json", request.bundle), str::to_owned);
         let text = read_document(&path)?;
         let mut spec: Spec = serde_json::from_slice(&text).map_err(|cause| Error::Parse { path, cause })?;
@@ -226,9 +229,29 @@ fn undo(error: Error, decided: &Decided, directory: &Directory) -> Error {
     }
 }
 
+/// Fails unless every descriptor that the program is to inherit is open: another would take its number.
+pub(super) fn check_preserved(flags: &Flags) -> Result<()> {
+    let last = 3_u32.saturating_add(flags.listen_fds).saturating_add(flags.preserve_fds);
+    // One of the runtime's own, which is closed on exec, is not the one that is meant.
+    let inherited = |number: &u32| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        flags.is_some_and(|flags| u32::from_str_radix(flags.trim(), 8).is_ok_and(|bits| bits & OFlags::CLOEXEC.bits() == 0))
+    };
+    let missing = (3..last).find(|number| !inherited(number));
+    missing.map_or(Ok(()), |number| {
+        Err(Error::Unsupported(format!("descriptor {number} is to be preserved and is not open; see --preserve-fds")))
+    })
+}
+
 /// Reads a document whole, up to a bound.
 pub(super) fn read_document(path: &str) -> Result<Vec<u8>> {
-    let file = File::open(path).context(|| format!("open {path}"))?;
+    // A pipe or device in its place must not hold the runtime up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty()).context(|| format!("open {path}"))?);
+    if !file.metadata().context(|| format!("read {path}"))?.is_file() {
+        return Err(Error::Unsupported(format!("read {path}: it is no regular file")));
+    }
     let mut text = Vec::with_capacity(32 << 10);
     file.take(MAX_DOCUMENT + 1).read_to_end(&mut text).context(|| format!("read {path}"))?;
     if text.len() as u64 > MAX_DOCUMENT {

@@ -7,7 +7,7 @@ use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::Status;
 use rustix::fs::OFlags;
 
-use super::create::write_pid_file;
+use super::create::{check_preserved, write_pid_file};
 use super::{Created, ExecRequest, Runtime};
 use crate::error::{Context, Error, Result};
 use crate::filter::filter_of;
@@ -20,6 +20,7 @@ use crate::step::Slot;
 impl Runtime {
     /// Runs a process in a container.
     pub fn exec(&self, request: &ExecRequest<'_>) -> Result<Created> {
+        check_preserved(request.flags)?;
         let directory = self.store.open(request.id)?;
         let record = directory.record()?.ok_or_else(|| Error::NotFound(request.id.to_string()))?;
         let status = directory.status(&record);
@@ -81,7 +82,7 @@ impl Runtime {
             warn: &self.warn,
             record: &mut nothing,
         });
-        let Outcome { child, console } = outcome?;
+        let Outcome { child, console, .. } = outcome?;
         if let Some(path) = &request.flags.pid_file {
             write_pid_file(path, child.pid).inspect_err(|_| {
                 let _ = gantry_sys::misc::pidfd_send_signal(child.pidfd.as_fd(), 9);

@@ -29,8 +29,9 @@ impl Runtime {
         Ok(self.store.list()?.into_iter().map(|id| (id.clone(), self.report(&id))).collect())
     }
 
-    /// Starts a created container: its program runs when this returns, and its poststart hooks have.
-    pub fn start(&self, id: &ContainerId) -> Result<()> {
+    /// Starts a created container: its program runs when this returns, and its poststart hooks have. Where a service
+    /// manager listens at `notify`, and creation knew of one, the program is ready as well, and the manager told.
+    pub fn start(&self, id: &ContainerId, notify: Option<&str>) -> Result<()> {
         let directory = self.store.open(id)?;
         let Report { record, spec, status } = self.report(id)?;
         if status != Status::Created {
@@ -43,6 +44,10 @@ impl Runtime {
         let address = start_address(directory.as_fd()).context(|| "name the start socket".to_owned())?;
         connect(&socket, &address).context(|| format!("connect to the start socket of {id}"))?;
         let channel = Channel::from_socket(socket);
+        let listener = match notify {
+            Some(_) => crate::notify::listen(directory.as_fd()).context(|| "listen on the notify socket".to_owned())?,
+            None => None,
+        };
         // From here on the container counts as started; if this process is killed now, its process sees the end of the
         // connection and waits on, so a second start is refused and only removal is left.
         directory.remove_start_socket()?;
@@ -61,6 +66,9 @@ impl Runtime {
                 Some(other) => return Err(Error::InitDied(format!("unexpected message {other:?}"))),
                 None => break,
             }
+        }
+        if let Some((listener, to)) = listener.zip(notify) {
+            crate::notify::forward(&listener, child.pidfd.as_fd(), to);
         }
         let poststart = spec.hooks.as_ref().map_or(&[][..], |hooks| &hooks.poststart);
         if poststart.is_empty() {

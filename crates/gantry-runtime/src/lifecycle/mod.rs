@@ -110,6 +110,14 @@ pub struct Container {
     pub(crate) directory: Directory,
     pub(crate) record: Record,
     pub(crate) spec: Spec,
+    notify: Option<OwnedFd>,
+}
+
+impl Container {
+    /// The socket on which the program says that it is ready, where [`Flags::notify_socket`] asked for it; once.
+    pub fn take_notify(&mut self) -> Option<OwnedFd> {
+        self.notify.take()
+    }
 }
 
 /// A container as it is found.

@@ -114,6 +114,8 @@ pub struct Flags {
     pub listen_fds: u32,
     /// Names of those (`LISTEN_FDNAMES`).
     pub listen_fdnames: Option<String>,
+    /// Absolute path of the service manager's socket, which is to hear that the program is ready (`NOTIFY_SOCKET`).
+    pub notify_socket: Option<String>,
 }
 
 /// What is made into steps.
@@ -298,6 +300,9 @@ fn is_for_joining(step: &CgroupStep) -> bool {
             | CgroupStep::EnsureCgroup { .. }
             | CgroupStep::Enable { .. }
             | CgroupStep::InheritCpuset { .. }
+            // Of version 1 the rules replace each other one by one: meanwhile init could not make its devices.
+            | CgroupStep::DeviceRules { .. }
+            | CgroupStep::DeviceState { .. }
             | CgroupStep::Delegate { .. }
     )
 }
@@ -309,6 +314,7 @@ struct Opened {
     root: Option<Slot>,
     binds: Vec<Option<Slot>>,
     devices: Vec<(String, Slot)>,
+    notify: Option<Slot>,
     console: Option<Slot>,
     start: Option<Slot>,
     proc: Option<Slot>,
@@ -444,6 +450,7 @@ impl Context<'_> {
         }
         self.open_trees(b, &mut opened)?;
         self.make_devices(b, &mut opened)?;
+        self.open_notify(b, &mut opened);
         opened.console = process::open_console(b, self.process, self.input.flags)?;
         if !self.input.start_now {
             let slot = b.slot();
@@ -480,7 +487,8 @@ impl Context<'_> {
             join.sort_by_key(|(kind, _)| (*kind == user) == self.input.host.privileged);
             let become_root = ns.joins(user);
             let join = join.into_iter().map(|(kind, slot)| (slot, kind.clone_flag() as i32)).collect();
-            clone.stage = Some(Stage { join, become_root });
+            let cgroups = self.input.cgroup.join.clone();
+            clone.stage = Some(Stage { cgroups, join, become_root });
         } else {
             clone.join_pid = opened.namespaces.iter().find(|(kind, _)| *kind == NamespaceKind::Pid).map(|&(_, slot)| slot);
         }
@@ -531,7 +539,9 @@ impl Context<'_> {
     /// Enters cgroups and namespaces, and takes the place of the container's first process.
     fn enter(&self, b: &mut Builder, opened: &Opened) -> Result<()> {
         let ns = &self.namespaces;
-        if !self.input.cgroup.join.is_empty() {
+        // Where an intermediate process joins namespaces, it enters the cgroup before it has no more right to.
+        let staged = b.steps.iter().any(|step| matches!(&step.action, Action::Clone(clone) if clone.stage.is_some()));
+        if !self.input.cgroup.join.is_empty() && !staged {
             b.init(Action::JoinCgroups { files: self.input.cgroup.join.clone() });
         }
         let root_mapped = |map: &[IdMapping]| idmap::host_id(map, 0).is_some();

@@ -331,6 +331,7 @@ impl Context<'_> {
             self.mount(b, root, parsed, tree)?;
         }
         b.join_network();
+        self.bind_notify(b, root, opened);
         self.devices(b, root, &mounts, opened)?;
         if let Some(socket) = opened.console {
             let size = self.console_size();
@@ -541,6 +542,33 @@ impl Context<'_> {
             b.init(Action::SetAttributes { root: place.root, path: place.target, attributes: Attributes { set, clear: 0 } });
         }
         Ok(())
+    }
+
+    /// Makes the socket by which the program says that it is ready, where a service manager wants to hear of it.
+    pub(super) fn open_notify(&self, b: &mut Builder, opened: &mut Opened) {
+        if self.input.flags.notify_socket.is_none() || !self.namespaces.has(NamespaceKind::Mount) {
+            return;
+        }
+        let root = |map: &[IdMapping]| gantry_model::names::idmap::host_id(map, 0).unwrap_or(0);
+        let (uid, gid) = match self.input.host.privileged {
+            true => (root(&self.linux.uid_mappings), root(&self.linux.gid_mappings)),
+            false => (self.input.host.euid, self.input.host.egid),
+        };
+        let slot = b.slot();
+        b.runtime(Action::NotifySocket { uid, gid, slot });
+        opened.notify = Some(slot);
+    }
+
+    /// Binds that socket's directory at the path that the service manager's socket has on the host.
+    fn bind_notify(&self, b: &mut Builder, root: Slot, opened: &Opened) {
+        if let Some((slot, path)) = opened.notify.zip(self.input.flags.notify_socket.as_ref()) {
+            let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+            let attributes = Attributes { set, clear: 0 };
+            let place = Placement { root, target: clean(path), attributes, ..Placement::default() };
+            let source = Source::Tree(slot);
+            let bind = MountBind { place, source, recursive: false, follow_source: false, copy_symlink: false };
+            b.init(Action::MountBind(bind));
+        }
     }
 
     /// Whether `/dev` is another's, in which nothing is made.

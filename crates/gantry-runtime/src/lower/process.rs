@@ -60,7 +60,8 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
     b.runtime(Action::NotDumpable);
     let mut clone = Clone_ { into_cgroup: input.cgroup.clone_into, ..Clone_::default() };
     if joins_user {
-        clone.stage = Some(Stage { join: vec![(input.init, input.namespaces as i32)], become_root: true });
+        let join = vec![(input.init, input.namespaces as i32)];
+        clone.stage = Some(Stage { cgroups: input.cgroup.join.clone(), join, become_root: true });
     } else if input.namespaces & pid != 0 {
         clone.join_pid = Some(input.init);
     }
@@ -68,7 +69,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
     b.cgroup(By::Runtime, &input.cgroup.after);
     let outside = joins_user && input.host.privileged;
     limits(&mut b, process, outside)?;
-    if !input.cgroup.join.is_empty() {
+    if !input.cgroup.join.is_empty() && !joins_user {
         b.init(Action::JoinCgroups { files: input.cgroup.join.clone() });
     }
     let rest = input.namespaces & !pid;
@@ -106,7 +107,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
         b.init(Action::OpenProc { slot });
     }
     let groups = input.groups;
-    program(&mut b, &Program { process, seccomp: input.seccomp, groups, flags: input.flags, labels, proc, start: None, hook: None })?;
+    program(&mut b, &Program { process, seccomp: input.seccomp, groups, flags: input.flags, labels, proc, start: None, hook: None, notify: None })?;
     Ok(b.steps)
 }
 
@@ -142,6 +143,7 @@ struct Program<'a> {
     proc: Option<Slot>,
     start: Option<Slot>,
     hook: Option<Action>,
+    notify: Option<String>,
 }
 
 impl Context<'_> {
@@ -171,6 +173,7 @@ impl Context<'_> {
                 proc: opened.proc,
                 start: opened.start,
                 hook: hooks.steps.pop().map(|step| step.action),
+                notify: opened.notify.and(self.input.flags.notify_socket.clone()),
             },
         )
     }
@@ -263,6 +266,10 @@ fn program(b: &mut Builder, input: &Program<'_>) -> Result<()> {
         b.init(Action::Seccomp);
     }
     let mut env = last_of_each(&process.env);
+    if let Some(path) = &input.notify {
+        env.retain(|pair| !pair.starts_with("NOTIFY_SOCKET="));
+        env.push(format!("NOTIFY_SOCKET={path}/{}", crate::notify::SOCKET));
+    }
     let listen_pid = input.flags.listen_fds > 0;
     if listen_pid {
         env.retain(|pair| !["LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="].iter().any(|name| pair.starts_with(name)));

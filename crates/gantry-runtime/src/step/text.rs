@@ -46,6 +46,9 @@ impl fmt::Display for Action {
                 node.gid,
                 slot.0
             ),
+            Self::NotifySocket { uid, gid, slot } => {
+                write!(f, "make notify socket for {uid}:{gid} as tree {}", slot.0)
+            }
             Self::MakeUserNamespace { uid, gid, .. } => {
                 write!(f, "make user namespace for an idmapped mount (users {}, groups {})", Ids(uid), Ids(gid))
             }
