@@ -21,7 +21,7 @@ mod lower;
 pub use criu::{CheckpointRequest, Criu, ManageCgroups, NetworkLock, RestoreRequest};
 pub use error::{Error, Result};
 pub use lifecycle::{Container, Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
-pub use lower::{ConsoleTo, Flags, Host};
+pub use lower::{CgroupMount, CgroupMounts, ConsoleTo, Flags, Host};
 
 /// Lowers a configuration for a host that is given as data, and returns the steps as text: for tests and fuzzing.
 pub fn lower_text(config: &[u8], host: &Host) -> Result<String> {

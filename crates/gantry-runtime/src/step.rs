@@ -124,6 +124,8 @@ pub enum Label {
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq)]
+// Each variant says what is done, and its fields are named by what it is done with: a line for each would repeat it.
+#[allow(missing_docs)]
 pub enum Action {
     /// A step on the cgroup.
     Cgroup(gantry_cgroup::Step),
@@ -365,6 +367,7 @@ pub struct MountBind {
 
 /// A step on the resctrl file system (config-linux.md, IntelRdt).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // as for the actions
 pub enum Resctrl {
     /// Makes a group.
     MakeGroup { path: String },

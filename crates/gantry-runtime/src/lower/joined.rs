@@ -35,7 +35,10 @@ pub(crate) struct MountsInput<'a> {
 /// Makes a change into steps. The first slot is the caller's.
 pub(crate) fn lower_mounts(input: &MountsInput<'_>) -> Result<Vec<Step>> {
     if input.namespaces & NamespaceKind::Mount.clone_flag() == 0 {
-        return Err(Error::config("linux.namespaces", "the container has no mount namespace: its mounts are the host's"));
+        return Err(Error::config(
+            "linux.namespaces",
+            "the container has no mount namespace: its mounts are the host's",
+        ));
     }
     if input.mounts.len() > MAX_MOUNTS {
         return Err(Error::config("mounts", format!("{} entries, at most {MAX_MOUNTS} fit", input.mounts.len())));

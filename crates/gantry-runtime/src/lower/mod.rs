@@ -1,19 +1,23 @@
 //! From a configuration and a host to the list of steps: everything that is decided, and no system call.
 
+mod check;
+mod input;
 mod joined;
 mod mounts;
 mod process;
+mod resctrl;
 
 use gantry_cgroup::Step as CgroupStep;
-use gantry_model::ContainerId;
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::names::{NameError, idmap, mempolicy, netdevice, personality, scheduler, sysctl, timens};
 use gantry_model::oci::linux::{Linux, Resources};
 use gantry_model::oci::spec::{IdMapping, Process, Spec};
 
 use crate::error::{Error, Result};
-use crate::step::{Action, By, Clone_, FsOption, HookKind, Slot, Stage, Step};
+use crate::step::{Action, By, Clone_, HookKind, Slot, Stage, Step};
 
+pub use input::{CgroupMount, CgroupMounts, ConsoleTo, Flags, Host};
+pub(crate) use input::{CgroupInput, Input, complete, lacks_mappings};
 pub(crate) use joined::{MountsInput, lower_mounts};
 pub(crate) use process::{ExecInput, lower_exec};
 
@@ -21,133 +25,6 @@ pub(crate) use process::{ExecInput, lower_exec};
 const MAX_MOUNTS: usize = 100_000;
 /// The most namespaces: one of each kind.
 const MAX_NAMESPACES: usize = 8;
-
-/// What is known of the host, as data.
-#[derive(Clone, Debug, Default)]
-pub struct Host {
-    /// Whether the runtime may administer the host: it is root, and in the first user namespace.
-    pub privileged: bool,
-    /// Whether the runtime is in a user namespace itself.
-    pub in_user_namespace: bool,
-    /// The runtime's effective user.
-    pub euid: u32,
-    /// Its effective group.
-    pub egid: u32,
-    /// Whether AppArmor is on.
-    pub apparmor: bool,
-    /// Whether SELinux is on.
-    pub selinux: bool,
-    /// Where resctrl is mounted, if it is.
-    pub resctrl: Option<String>,
-    /// Users and groups that a container's user namespace gets where the configuration maps none; looked up for such a
-    /// configuration alone.
-    pub own_ids: (Vec<IdMapping>, Vec<IdMapping>),
-    /// How a mount of type cgroup is made.
-    pub cgroup_mounts: CgroupMounts,
-}
-
-/// Whether a configuration makes a user namespace without saying what is mapped in it.
-pub(crate) fn lacks_mappings(linux: &Linux) -> bool {
-    let makes = |namespace: &gantry_model::oci::linux::Namespace| namespace.kind == "user" && namespace.path.is_empty();
-    linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty() && linux.namespaces.iter().any(makes)
-}
-
-/// Fills in what a configuration leaves to the runtime: mappings of a user namespace, which map what the runtime itself
-/// may be.
-pub(crate) fn complete(spec: &mut Spec, host: &Host) {
-    if let Some(linux) = spec.linux.as_mut().filter(|linux| lacks_mappings(linux)) {
-        linux.uid_mappings.clone_from(&host.own_ids.0);
-        linux.gid_mappings.clone_from(&host.own_ids.1);
-    }
-}
-
-/// How a mount of type cgroup is made for the container.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CgroupMounts {
-    /// Whether the host has cgroup v2 alone.
-    pub v2: bool,
-    /// The hierarchies: of v1 each with its directory's name, of v2 alone one without.
-    pub hierarchies: Vec<CgroupMount>,
-    /// Links beside them, name and target: `cpu` to `cpu,cpuacct`.
-    pub links: Vec<(String, String)>,
-}
-
-/// One hierarchy.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CgroupMount {
-    /// Directory under the mount's target.
-    pub dir: String,
-    /// Keys for mounting it in the container's cgroup namespace.
-    pub options: Vec<FsOption>,
-    /// Whether it is of version 2.
-    pub v2: bool,
-    /// The container's cgroup in it, on the host.
-    pub host_path: String,
-}
-
-/// Where a terminal's master goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ConsoleTo {
-    /// Nowhere: no terminal can be asked for.
-    #[default]
-    Nobody,
-    /// To a listening unix socket.
-    Socket(String),
-    /// Back to the runtime, which shows it.
-    Runtime,
-}
-
-/// What the command line asks for beyond the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Flags {
-    /// Where a terminal goes.
-    pub console: ConsoleTo,
-    /// File that gets the process's id.
-    pub pid_file: Option<String>,
-    /// Whether the root is moved rather than pivoted.
-    pub no_pivot: bool,
-    /// Whether the session keyring is kept.
-    pub no_new_keyring: bool,
-    /// Descriptors from 3 on that the program inherits.
-    pub preserve_fds: u32,
-    /// Descriptors of socket activation that it inherits before those.
-    pub listen_fds: u32,
-    /// Names of those (`LISTEN_FDNAMES`).
-    pub listen_fdnames: Option<String>,
-    /// Absolute path of the service manager's socket, which is to hear that the program is ready (`NOTIFY_SOCKET`).
-    pub notify_socket: Option<String>,
-}
-
-/// What is made into steps.
-pub(crate) struct Input<'a> {
-    /// The container's identifier.
-    pub(crate) id: &'a ContainerId,
-    /// Absolute path of the bundle.
-    pub(crate) bundle: &'a str,
-    /// The configuration.
-    pub(crate) spec: &'a Spec,
-    /// The host.
-    pub(crate) host: &'a Host,
-    /// Flags of the command line.
-    pub(crate) flags: &'a Flags,
-    /// Steps on the cgroup, and how the process gets into it.
-    pub(crate) cgroup: &'a CgroupInput,
-    /// Whether the program is started at once (`run`).
-    pub(crate) start_now: bool,
-}
-
-/// What the cgroup needs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CgroupInput {
-    /// Steps before the process is made.
-    pub(crate) before: Vec<gantry_cgroup::Step>,
-    /// Steps that need the process.
-    pub(crate) after: Vec<gantry_cgroup::Step>,
-    /// Whether it is born in the cgroup.
-    pub(crate) clone_into: bool,
-    /// Files by which it enters the cgroup itself.
-    pub(crate) join: Vec<String>,
-}
 
 /// The namespaces of a configuration, sorted out.
 #[derive(Clone, Debug, Default)]
@@ -267,7 +144,7 @@ fn field<T>(name: &str, result: std::result::Result<T, NameError>) -> Result<T> 
 pub(crate) fn lower(input: &Input<'_>) -> Result<Vec<Step>> {
     let empty = Linux::default();
     let spec = input.spec;
-    check_version(&spec.oci_version)?;
+    check::check_version(&spec.oci_version)?;
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let process = spec.process.as_ref().ok_or_else(|| Error::config("process", "it is missing, and has the program"))?;
     if spec.mounts.len() > MAX_MOUNTS {
@@ -320,104 +197,7 @@ struct Opened {
     proc: Option<Slot>,
 }
 
-/// Accepts the versions whose documents mean the same to us (config.md, Specification version).
-fn check_version(version: &str) -> Result<()> {
-    let known = || {
-        let (core, pre) = version.split_once('-').map_or((version, None), |(core, pre)| (core, Some(pre)));
-        let core = core.split_once('+').map_or(core, |(core, _)| core);
-        let mut parts = core.split('.').map(|part| part.parse::<u32>().ok());
-        let (major, minor, _patch) = (parts.next()??, parts.next()??, parts.next()??);
-        (parts.next().is_none() && major == 1 && minor <= 3 && pre != Some("")).then_some(())
-    };
-    known().ok_or_else(|| {
-        let reason = if version.is_empty() {
-            "it is missing; this runtime knows versions 1.0.0 to 1.3.x".to_owned()
-        } else {
-            format!("{version:?} is not supported; this runtime knows versions 1.0.0 to 1.3.x")
-        };
-        Error::config("ociVersion", reason)
-    })
-}
-
 impl Context<'_> {
-    /// Refuses combinations that cannot work, before anything is touched.
-    fn check(&self) -> Result<()> {
-        let Input { spec, .. } = self.input;
-        let (linux, ns) = (self.linux, &self.namespaces);
-        if ns.makes(NamespaceKind::User) {
-            field("linux.uidMappings", idmap::validate(&linux.uid_mappings))?;
-            field("linux.gidMappings", idmap::validate(&linux.gid_mappings))?;
-        } else if !linux.uid_mappings.is_empty() && !ns.has(NamespaceKind::User) {
-            return Err(Error::config("linux.uidMappings", "mappings need a user namespace in linux.namespaces"));
-        }
-        let name = |name: &'static str, value: &str| -> Result<()> {
-            if value.is_empty() {
-                return Ok(());
-            }
-            if !ns.has(NamespaceKind::Uts) {
-                return Err(Error::config(name, "it would be the host's: add a uts namespace to linux.namespaces"));
-            }
-            if value.len() > 64 || value.contains('\0') {
-                return Err(Error::config(name, "a name has at most 64 bytes and no NUL"));
-            }
-            Ok(())
-        };
-        name("hostname", &spec.hostname)?;
-        name("domainname", &spec.domainname)?;
-        if !linux.time_offsets.is_empty() && !ns.makes(NamespaceKind::Time) {
-            return Err(Error::config("linux.timeOffsets", "offsets need a new time namespace in linux.namespaces"));
-        }
-        if !linux.net_devices.is_empty() {
-            if !ns.has(NamespaceKind::Network) {
-                return Err(Error::config("linux.netDevices", "devices need a network namespace in linux.namespaces"));
-            }
-            if !self.input.host.privileged {
-                return Err(Error::config("linux.netDevices", "moving network devices needs root"));
-            }
-        }
-        for (kind, hooks) in self.all_hooks() {
-            for hook in hooks {
-                let at = || format!("hooks.{}", kind.as_str());
-                if !hook.path.starts_with('/') {
-                    return Err(Error::config(at(), format!("path {:?} is not absolute", hook.path)));
-                }
-                if hook.timeout.is_some_and(|timeout| timeout <= 0) {
-                    return Err(Error::config(at(), "a timeout is a number of seconds above zero"));
-                }
-            }
-        }
-        self.check_labels()
-    }
-
-    fn check_labels(&self) -> Result<()> {
-        let host = self.input.host;
-        if !self.process.apparmor_profile.is_empty() && !host.apparmor && self.process.apparmor_profile != "unconfined" {
-            return Err(Error::config("process.apparmorProfile", "AppArmor is not enabled on this host"));
-        }
-        for (name, label) in
-            [("process.selinuxLabel", &self.process.selinux_label), ("linux.mountLabel", &self.linux.mount_label)]
-        {
-            if !label.is_empty() && !host.selinux {
-                return Err(Error::config(name, "SELinux is not enabled on this host"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Names everything that is asked for and not done.
-    fn ignored(&self, b: &mut Builder) {
-        for step in self.input.cgroup.before.iter().chain(&self.input.cgroup.after) {
-            if let CgroupStep::Ignore { what, why } = step {
-                b.ignore(format!("{what}: {why}"));
-            }
-        }
-        process::ignored(b, self.process);
-        let flags = self.linux.personality.as_ref().map_or(&[][..], |given| &given.flags);
-        if !flags.is_empty() {
-            b.ignore(format!("linux.personality.flags {}: the specification defines none", flags.join(", ")));
-        }
-    }
-
     fn all_hooks(&self) -> impl Iterator<Item = (HookKind, &[gantry_model::oci::spec::Hook])> {
         self.input.spec.hooks.iter().flat_map(|hooks| {
             [
@@ -634,38 +414,6 @@ impl Context<'_> {
         sysctl::settings(&self.linux.sysctl, isolation, &self.input.spec.domainname)
     }
 
-    /// Classes of cache and memory bandwidth (config-linux.md, IntelRdt): the group is made before the process, which
-    /// is then moved into it.
-    fn resctrl(&self, b: &mut Builder, before: bool) -> Result<()> {
-        use crate::step::Resctrl;
-        let Some(rdt) = &self.linux.intel_rdt else { return Ok(()) };
-        let Some(base) = &self.input.host.resctrl else {
-            return Err(Error::config("linux.intelRdt", "resctrl is not mounted on this host"));
-        };
-        let class = if rdt.clos_id.is_empty() { self.input.id.as_str() } else { &rdt.clos_id };
-        if class.contains('/') && class != "/" || class == "." || class == ".." || class.contains('\0') {
-            return Err(Error::config("linux.intelRdt.closID", format!("{class:?} is no name of a directory")));
-        }
-        let path = if class == "/" { base.clone() } else { format!("{base}/{class}") };
-        let monitor = format!("{path}/mon_groups/{}", self.input.id);
-        if !before {
-            b.runtime(Action::Resctrl(Resctrl::Join { path: path.clone() }));
-            if rdt.enable_monitoring {
-                b.runtime(Action::Resctrl(Resctrl::Join { path: monitor }));
-            }
-            return Ok(());
-        }
-        let lines = [&rdt.l3_cache_schema, &rdt.mem_bw_schema].into_iter().filter(|line| !line.is_empty());
-        let lines: Vec<String> = lines.chain(&rdt.schemata).cloned().collect();
-        b.runtime(Action::Resctrl(Resctrl::MakeGroup { path: path.clone() }));
-        if !lines.is_empty() {
-            b.runtime(Action::Resctrl(Resctrl::Schemata { path: path.clone(), lines }));
-        }
-        if rdt.enable_monitoring {
-            b.runtime(Action::Resctrl(Resctrl::MakeGroup { path: monitor }));
-        }
-        Ok(())
-    }
 }
 
 /// Whether an annotation asks that processes keep the groups of whoever starts the runtime: engines without privilege
