@@ -25,6 +25,12 @@ pub(crate) fn config_file(spec: &Spec) -> Option<String> {
     }
 }
 
+/// Whether CRIU would not find the program by which it holds the network still.
+pub(crate) fn no_iptables() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    !std::env::split_paths(&path).any(|dir| dir.join("iptables-restore").exists())
+}
+
 /// The points of all mounts that a process sees, and their ids, the octal escapes resolved.
 pub(crate) fn mounts_of(process: &str) -> Result<Vec<(u64, String)>> {
     let path = format!("/proc/{process}/mountinfo");

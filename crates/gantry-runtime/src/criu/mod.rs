@@ -40,7 +40,7 @@ pub struct Criu {
     pub empty_network: bool,
     /// Whether pages that newer images have are dropped from older ones.
     pub auto_dedup: bool,
-    /// How the network is held still; absent is by iptables.
+    /// How the network is held still; absent is by iptables where that is installed, and by nftables otherwise.
     pub network_lock: Option<NetworkLock>,
 }
 

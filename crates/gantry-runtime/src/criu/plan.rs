@@ -159,12 +159,20 @@ pub(crate) struct DumpFacts {
     pub(crate) cgroup: bool,
     /// File of further options.
     pub(crate) config_file: Option<String>,
+    /// Whether the network cannot be held still by iptables, because that is not installed.
+    pub(crate) no_iptables: bool,
 }
 
 /// The options with which a container is saved.
 pub(crate) fn dump(request: &CheckpointRequest<'_>, facts: &DumpFacts) -> Vec<Opt> {
     let mut options = vec![Opt::Pid(facts.pid), Opt::LogFile(DUMP_LOG), Opt::Root(facts.rootfs.clone())];
-    common(&mut options, &request.criu, facts.cgroup, facts.own_network, facts.config_file.as_ref());
+    let known = Common {
+        cgroup: facts.cgroup,
+        own_network: facts.own_network,
+        config_file: facts.config_file.as_ref(),
+        no_iptables: facts.no_iptables,
+    };
+    common(&mut options, &request.criu, &known);
     let switches = [
         (request.leave_running, Switch::LeaveRunning),
         (request.tcp_skip_in_flight, Switch::TcpSkipInFlight),
@@ -218,7 +226,15 @@ fn inherited_namespace(kind: NamespaceKind) -> Option<&'static str> {
     }
 }
 
-fn common(options: &mut Vec<Opt>, criu: &Criu, cgroup: bool, own_network: bool, config_file: Option<&String>) {
+/// What dump and restoration know alike.
+struct Common<'a> {
+    cgroup: bool,
+    own_network: bool,
+    config_file: Option<&'a String>,
+    no_iptables: bool,
+}
+
+fn common(options: &mut Vec<Opt>, criu: &Criu, known: &Common<'_>) {
     let switches = [
         (true, Switch::NotifyScripts),
         (true, Switch::OrphanPtsMaster),
@@ -230,13 +246,14 @@ fn common(options: &mut Vec<Opt>, criu: &Criu, cgroup: bool, own_network: bool, 
         (criu.auto_dedup, Switch::AutoDedup),
     ];
     options.extend(switches.into_iter().filter(|(on, _)| *on).map(|(_, switch)| Opt::On(switch)));
-    options.extend([Opt::On(Switch::ManageCgroups), Opt::CgroupMode(cgroup_mode(criu, cgroup))]);
-    options.extend(criu.network_lock.filter(|lock| *lock != NetworkLock::Iptables).map(Opt::NetworkLock));
+    options.extend([Opt::On(Switch::ManageCgroups), Opt::CgroupMode(cgroup_mode(criu, known.cgroup))]);
+    let lock = criu.network_lock.or(known.no_iptables.then_some(NetworkLock::Nftables));
+    options.extend(lock.filter(|lock| *lock != NetworkLock::Iptables).map(Opt::NetworkLock));
     // The devices of a network namespace are made by whoever made them the first time: hooks, or an engine.
-    if own_network || criu.empty_network {
+    if known.own_network || criu.empty_network {
         options.push(Opt::EmptyNamespaces(NEW_NETWORK));
     }
-    options.extend(config_file.map(|path| Opt::ConfigFile(path.clone())));
+    options.extend(known.config_file.map(|path| Opt::ConfigFile(path.clone())));
 }
 
 /// How cgroups are treated; a container without one of its own stays where its creator is.
@@ -263,6 +280,8 @@ pub(crate) struct RestoreFacts {
     pub(crate) cgroups: Vec<(String, String)>,
     /// File of further options.
     pub(crate) config_file: Option<String>,
+    /// Whether the network cannot be held still by iptables, because that is not installed.
+    pub(crate) no_iptables: bool,
 }
 
 /// Whether a joined namespace is handed over as a descriptor.
@@ -277,8 +296,13 @@ pub(crate) fn is_inherited(kind: NamespaceKind) -> bool {
 pub(crate) fn restore(request: &RestoreRequest<'_>, facts: &RestoreFacts) -> Result<Vec<Opt>> {
     let mut options = vec![Opt::LogFile(RESTORE_LOG), Opt::Root(facts.root.clone())];
     options.extend([Switch::RestoreAsSibling, Switch::EvasiveDevices].map(Opt::On));
-    let cgroup = !facts.cgroups.is_empty();
-    common(&mut options, &request.criu, cgroup, facts.own_network, facts.config_file.as_ref());
+    let known = Common {
+        cgroup: !facts.cgroups.is_empty(),
+        own_network: facts.own_network,
+        config_file: facts.config_file.as_ref(),
+        no_iptables: facts.no_iptables,
+    };
+    common(&mut options, &request.criu, &known);
     if request.tcp_close {
         options.push(Opt::On(Switch::TcpClose));
     }

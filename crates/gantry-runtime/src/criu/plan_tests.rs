@@ -55,6 +55,8 @@ fn check_dump(change: impl FnOnce(&mut CheckpointRequest<'_>, &mut DumpFacts), e
 fn dumps() {
     check_dump(|_, _| {}, &["cgroups Soft"]);
     check_dump(|_, f| f.cgroup = false, &["cgroups Ignore"]);
+    check_dump(|_, f| f.no_iptables = true, &["cgroups Soft", "network lock Nftables"]);
+    check_dump(|r, _| r.criu.network_lock = Some(NetworkLock::Iptables), &["cgroups Soft"]);
     check_dump(|r, _| r.leave_running = true, &["cgroups Soft", "LeaveRunning"]);
     check_dump(
         |r, _| {
@@ -259,7 +261,8 @@ fn path(path: &str) -> Source {
 
 #[test]
 fn externals_of_steps() {
-    let device = Action::BindDevice { root: Slot(0), path: "/dev/null".to_owned(), source: "/dev/null".to_owned() };
+    let device =
+        Action::BindDevice { root: Slot(0), path: "/dev/null".to_owned(), source: "/dev/null".to_owned(), made: None };
     let masks =
         Action::MaskPaths { root: Slot(0), null: Slot(1), paths: strings(&["/proc/keys"]), label: String::new() };
     let steps = [

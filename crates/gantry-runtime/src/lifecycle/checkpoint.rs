@@ -128,12 +128,15 @@ fn dump_facts(id: &ContainerId, report: &Report) -> Result<DumpFacts> {
         freezer: facts::freezer(&record.cgroup),
         cgroup: !record.cgroup.is_none(),
         config_file: facts::config_file(spec),
+        no_iptables: facts::no_iptables(),
     })
 }
 
 /// What was bound from the host when the container was made: the same steps come out again.
 fn bound(id: &ContainerId, record: &Record, spec: &Spec) -> Result<Vec<External>> {
-    let mut host = host::detect(spec);
+    let mut spec = spec.clone();
+    let mut host = host::detect(&spec);
+    lower::complete(&mut spec, &host);
     if spec.mounts.iter().any(|mount| mount.kind == "cgroup" || mount.kind == "cgroup2") {
         host.cgroup_mounts = host::cgroup_mounts(&Layout::detect()?, &record.cgroup);
     }
@@ -142,7 +145,7 @@ fn bound(id: &ContainerId, record: &Record, spec: &Spec) -> Result<Vec<External>
     let steps = lower::lower(&Input {
         id,
         bundle: &record.bundle,
-        spec,
+        spec: &spec,
         host: &host,
         flags: &flags,
         cgroup: &CgroupInput::default(),

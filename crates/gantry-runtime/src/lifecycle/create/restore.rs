@@ -134,7 +134,7 @@ impl Runtime {
             let _ = gantry_sys::misc::pidfd_send_signal(pidfd.as_fd(), 9);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         })?;
-        Ok(Created { pid, pidfd, console: None })
+        Ok(Created { pid, pidfd, console: None, container: None })
     }
 }
 
@@ -192,7 +192,7 @@ impl Restoring<'_> {
                 move_device(pid, from, to).map_err(|cause| failed(step.action.to_string(), cause))?;
             }
         }
-        let loopback = self.decided.steps.iter().any(|step| matches!(step.action, Action::LoopbackUp));
+        let loopback = self.decided.steps.iter().any(|step| matches!(step.action, Action::LoopbackUp | Action::MakeNetwork));
         let sysctls = self.decided.steps.iter().filter_map(|step| match &step.action {
             Action::Sysctl { path, value, .. } if path.starts_with("sys/net/") => Some((path.as_str(), value.as_str())),
             _ => None,
@@ -283,6 +283,7 @@ fn restore_facts(
         own_network: facts::makes(spec, NamespaceKind::Network),
         cgroups: facts::cgroup_roots(&decided.cgroup.location)?,
         config_file: facts::config_file(spec),
+        no_iptables: facts::no_iptables(),
     })
 }
 
