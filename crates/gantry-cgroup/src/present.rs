@@ -70,7 +70,9 @@ mod tests {
         let unit = Some(UnitRef { name: "x.scope".into(), bus: Bus::System });
         let location = Location { unit, ..Location::unified_at(dir.to_str().unwrap()) };
         let check = |files: &[(&str, &str)], asked: &str, expect: &str| {
-            files.iter().for_each(|(name, text)| std::fs::write(dir.join(name), text).unwrap());
+            for (name, text) in files {
+                std::fs::write(dir.join(name), text).unwrap();
+            }
             let read = |text: &str| serde_json::from_str::<Resources>(text).unwrap();
             assert_eq!(location.complete(&read(asked)).unwrap(), read(expect), "{asked}");
         };

@@ -3,6 +3,8 @@
 //! A profile is most of a usual configuration, and the same for most containers of a host. What it compiles to is kept
 //! under the state root by the hash of its text; the text itself is not even parsed when that is found.
 
+use std::fmt::Write as _;
+
 use gantry_model::oci::seccomp::RawSeccomp;
 use gantry_seccomp::{Arch, Filter, compile};
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
@@ -39,7 +41,10 @@ fn key(profile: &str) -> String {
     hash.update(Filter::cache_salt(NATIVE));
     hash.update([0]);
     hash.update(profile);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn cached(path: &str) -> Option<Filter> {

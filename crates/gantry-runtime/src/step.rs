@@ -5,6 +5,8 @@
 
 mod text;
 
+pub(crate) use text::listing;
+
 use gantry_model::names::device::Node;
 use gantry_model::names::mempolicy::Policy;
 use gantry_model::names::rlimit::Limit;

@@ -158,7 +158,7 @@ fn run_one(test: &Test, kit: &Arc<Kit>) -> Finished {
         // Before the answer: the last user of the kit removes its directory, and must not be a thread that is cut off.
         drop((body, its_kit));
         // The other side has stopped listening when the time was over.
-        let _ = sender.send(judge(ended, leak::take()));
+        let _ = sender.send(judge(ended, &leak::take()));
     });
     let limit = kit.time(test.seconds);
     let stop = match spawned {
@@ -173,7 +173,7 @@ fn run_one(test: &Test, kit: &Arc<Kit>) -> Finished {
 }
 
 /// What a test's end means: leftovers fail a test that passed or was skipped, and are told with one that failed.
-fn judge(ended: std::thread::Result<Outcome>, leaks: Vec<String>) -> Option<Stop> {
+fn judge(ended: std::thread::Result<Outcome>, leaks: &[String]) -> Option<Stop> {
     let stop = match ended {
         Ok(Ok(())) => None,
         Ok(Err(stop)) => Some(stop),
@@ -256,7 +256,7 @@ mod tests {
     fn ends() {
         let check = |ended: Outcome, leaks: &[&str], expect: &str| {
             let leaks = leaks.iter().map(|&text| text.to_owned()).collect();
-            assert_eq!(format!("{:?}", judge(Ok(ended), leaks)), expect);
+            assert_eq!(format!("{:?}", judge(Ok(ended), &leaks)), expect);
         };
         check(Ok(()), &[], "None");
         check(Ok(()), &["mount"], "Some(Fail(\"mount\"))");

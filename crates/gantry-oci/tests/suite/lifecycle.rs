@@ -361,7 +361,7 @@ fn events(kit: &Kit) -> Outcome {
 }
 
 /// A container whose program ends with 44 when it is told to terminate.
-fn trapping<'k>(kit: &'k Kit) -> Outcome<Container<'k>> {
+fn trapping(kit: &Kit) -> Outcome<Container<'_>> {
     kit.need_busybox()?;
     let mut container = kit.container()?;
     container.start_with(&["/bin/sh", "-c", "trap 'exit 44' TERM; touch /ready; while :; do sleep 0.05; done"])?;

@@ -351,7 +351,7 @@ fn path_nested(kit: &Kit) -> Outcome {
     let mut container = kit.container()?;
     let parent = container.cgroup.clone();
     container.cgroup = format!("{parent}/deeper/still");
-    container.spec.linux_mut().cgroups_path = container.cgroup.clone();
+    container.spec.linux_mut().cgroups_path.clone_from(&container.cgroup);
     container.spec.resources_mut().pids = Some(Pids { limit: Some(33) });
     container.start_waiting()?;
     ensure_eq!(container.limit("pids", "pids.max", "pids.max")?, "33", "limit of processes");

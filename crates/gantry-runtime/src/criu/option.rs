@@ -183,7 +183,9 @@ pub(super) fn request(kind: Kind, directories: Directories, options: &[Opt]) -> 
     if let Some(work) = directories.work {
         inner.number(17, work);
     }
-    options.iter().for_each(|option| option.encode(&mut inner));
+    for option in options {
+        option.encode(&mut inner);
+    }
     let mut message = Message::default();
     message.number(1, kind as i32);
     message.message(2, inner);
@@ -263,6 +265,7 @@ impl Response {
 }
 
 /// The last field of that number in a message; none outside if the message is damaged.
+#[allow(clippy::option_option)] // damaged and absent are two things
 fn inner(value: Value<'_>, number: u64) -> Option<Option<Value<'_>>> {
     Some(fields(value.as_bytes())?.into_iter().rev().find(|(n, _)| *n == number).map(|(_, value)| value))
 }

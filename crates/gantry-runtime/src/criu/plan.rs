@@ -53,9 +53,9 @@ pub(crate) fn externals(steps: &[Step]) -> Vec<External> {
                     Source::Tree(slot) => opened(*slot),
                 };
                 let target = bind.place.target.clone();
-                source.into_iter().for_each(|source| {
-                    add(External { target: target.clone(), source, recursive: bind.recursive, mask: false });
-                });
+                if let Some(source) = source {
+                    add(External { target, source, recursive: bind.recursive, mask: false });
+                }
             }
             Action::BindDevice { path, source, .. } => {
                 add(External { target: path.clone(), source: source.clone(), recursive: false, mask: false });

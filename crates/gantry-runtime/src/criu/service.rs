@@ -158,7 +158,9 @@ fn hand_out(places: Option<Places<'_>>, to: BorrowedFd<'_>) -> Result<Handed> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context(|| "make a socket for criu")?;
     let mut numbers = Vec::new();
-    directories.iter().for_each(|fd| numbers.extend(fd.as_raw_fd().to_ne_bytes()));
+    for fd in &directories {
+        numbers.extend(fd.as_raw_fd().to_ne_bytes());
+    }
     numbers.push(0);
     crate::console::send_fd(to, theirs.as_fd(), &numbers).context(|| "hand out a socket of criu")?;
     Ok(Handed { socket: ours, directories })
@@ -240,7 +242,7 @@ pub(crate) fn failure(action: &'static str, answer: Result<Response>, directory:
         }
         Err(error) => error.to_string(),
     };
-    Error::Criu { action, cause, log, said: said.iter().map(|line| format!("; {line}")).collect() }
+    Error::Criu { action, cause, log, said: said.iter().flat_map(|line| ["; ", line]).collect() }
 }
 
 /// What a response without success comes to.
@@ -292,7 +294,7 @@ mod tests {
             "(00.1) x\n(00.2) Error (a.c:1): one\n(00.3) y\n(00.4) Error (b.c:2): two\n",
             &["Error (a.c:1): one", "Error (b.c:2): two"],
         );
-        let many: String = (0..9).map(|n| format!("(0) Error (a.c:{n}): e\n")).collect();
+        let many = (0..9).map(|n| format!("(0) Error (a.c:{n}): e")).collect::<Vec<_>>().join("\n");
         assert_eq!(last_errors(&many).first().map(String::as_str), Some("Error (a.c:3): e"));
     }
 

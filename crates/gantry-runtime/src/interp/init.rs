@@ -91,20 +91,20 @@ impl<'r, 'a> Init<'r, 'a> {
     fn meet(&self, index: usize) -> Result<(), Cause> {
         let channel = self.channel()?;
         channel.send(&Message::Reached(index as u32)).map_err(cause)?;
-        self.await_go(channel)
+        self.await_go(channel);
+        Ok(())
     }
 
     /// Waits for leave to go on.
-    fn await_go(&self, channel: &Channel) -> Result<(), Cause> {
-        while self.next_message(channel)? != Message::Go {}
-        Ok(())
+    fn await_go(&self, channel: &Channel) {
+        while self.next_message(channel) != Message::Go {}
     }
 
     /// Waits until the container is recorded: nothing of it runs that a later runtime would not know of.
     fn await_record(&self) -> Result<(), Cause> {
         let asked = self.run.steps.iter().any(|step| step.by == By::Beside);
         while asked && !self.recorded.get() {
-            self.next_message(self.channel()?)?;
+            self.next_message(self.channel()?);
         }
         Ok(())
     }
@@ -116,13 +116,13 @@ impl<'r, 'a> Init<'r, 'a> {
             if let Some(network) = self.network.take() {
                 return ns::setns(network.as_fd(), CLONE_NEWNET).map_err(cause);
             }
-            self.next_message(self.channel()?)?;
+            self.next_message(self.channel()?);
         }
     }
 
     /// The next message, after what it brings was noted: the runtime's work beside comes when it is done, whatever is
     /// waited for. A runtime that is gone leaves nothing behind that runs.
-    fn next_message(&self, channel: &Channel) -> Result<Message, Cause> {
+    fn next_message(&self, channel: &Channel) -> Message {
         let Ok(Some((message, fd))) = channel.receive_with() else { exit_now(FAILED) };
         match message {
             Message::Recorded => self.recorded.set(true),
@@ -130,7 +130,7 @@ impl<'r, 'a> Init<'r, 'a> {
             Message::Go => {}
             _ => exit_now(FAILED),
         }
-        Ok(message)
+        message
     }
 
     fn root(&self, slot: crate::step::Slot) -> Result<&OwnedFd, Cause> {
@@ -317,7 +317,7 @@ impl<'r, 'a> Init<'r, 'a> {
     /// Lets the runtime that made the container go, and waits for one that starts it.
     fn await_start(&mut self, index: usize, slot: crate::step::Slot) -> Result<(), Cause> {
         self.channel()?.send(&Message::Reached(index as u32)).map_err(cause)?;
-        self.await_go(self.channel()?)?;
+        self.await_go(self.channel()?);
         self.channel = None;
         let listener = self.slots.take(slot).ok_or("the start socket was not opened")?;
         loop {
@@ -346,7 +346,8 @@ impl<'r, 'a> Init<'r, 'a> {
         let channel = self.channel()?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
         channel.send(&Message::NotifyFd(number)).map_err(cause)?;
-        self.await_go(channel)
+        self.await_go(channel);
+        Ok(())
     }
 
     fn exec(&self, args: &[String], env: &[String], listen_pid: bool) -> Result<(), Cause> {

@@ -163,9 +163,10 @@ impl Runtime<'_> {
             ns::setns(fd.as_fd(), CLONE_NEWPID).map_err(failed)?;
         }
         let namespaces = if clone.stage.is_some() { 0 } else { clone.namespaces };
-        let forked = match clone.into_cgroup {
-            true => fork_into(namespaces, self.run.cgroups),
-            false => fork(&ForkOptions { namespaces, ..ForkOptions::default() }),
+        let forked = if clone.into_cgroup {
+            fork_into(namespaces, self.run.cgroups)
+        } else {
+            fork(&ForkOptions { namespaces, ..ForkOptions::default() })
         };
         match forked.map_err(failed)? {
             Forked::Child => {

@@ -36,7 +36,7 @@ impl Runtime {
     /// The steps that making a container would take, a line each.
     pub fn dry_run(&self, request: &CreateRequest<'_>) -> Result<String> {
         let decided = self.decide(request)?;
-        Ok(decided.steps.iter().map(|step| format!("{step}\n")).collect())
+        Ok(crate::step::listing(&decided.steps))
     }
 
     /// Makes a container. Whatever fails, nothing is left of it.
@@ -286,5 +286,5 @@ pub(crate) fn lower_text(config: &[u8], host: &Host) -> Result<String> {
         cgroup: &CgroupInput::default(),
         start_now: true,
     })?;
-    Ok(steps.iter().map(|step| format!("{step}\n")).collect())
+    Ok(crate::step::listing(&steps))
 }

@@ -37,7 +37,9 @@ pub struct Runtime {
 
 /// Where warnings go: what was asked for and is not done, what failed and changes nothing.
 #[derive(Clone)]
-pub struct Warn(Rc<dyn Fn(&dyn fmt::Display)>);
+pub struct Warn(Rc<Sink>);
+
+type Sink = dyn Fn(&dyn fmt::Display);
 
 impl Warn {
     /// Warnings go to this function.

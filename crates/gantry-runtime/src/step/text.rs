@@ -7,6 +7,15 @@ use gantry_model::oci::spec::IdMapping;
 
 use super::{Action, Attributes, By, Clone_, Credentials, FsOption, Label, MountBind, MountFs, Placement, Resctrl, Source, Step};
 
+/// Steps as text, a line each.
+pub(crate) fn listing(steps: &[Step]) -> String {
+    use fmt::Write;
+    steps.iter().fold(String::new(), |mut text, step| {
+        let _ = writeln!(text, "{step}");
+        text
+    })
+}
+
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -185,7 +185,7 @@ fn spawn(words: &[&str]) -> io::Result<()> {
 
 /// Waits until a file is there, at most a minute.
 fn wait_file(path: &str) -> io::Result<()> {
-    let end = Instant::now() + Duration::from_mins(1);
+    let end = Instant::now() + Duration::from_secs(60);
     while fs::symlink_metadata(path).is_err() {
         if Instant::now() > end {
             return Err(io::Error::other("the file does not come"));

@@ -39,7 +39,7 @@ impl Runtime {
         let mut decided = self.decide(&create)?;
         self.make_room(id)?;
         let directory = self.store.make(id)?;
-        let result = self.bring_back(request, &create, &mut decided, &directory);
+        let result = Self::bring_back(request, &create, &mut decided, &directory);
         result.map_err(|error| {
             // What CRIU could not end itself must not keep the cgroup.
             if decided.cgroup.location.exists() && directory.record().is_ok_and(|record| record.is_some()) {
@@ -58,7 +58,6 @@ impl Runtime {
     }
 
     fn bring_back(
-        &self,
         request: &RestoreRequest<'_>,
         create: &CreateRequest<'_>,
         decided: &mut Decided,
@@ -100,7 +99,7 @@ impl Runtime {
         drop(service);
         let answer = succeed(answer, "restore the container", &request.criu, RESTORE_LOG)?;
         let pid = answer.pid.or(recorded).ok_or_else(|| Error::InitDied("criu does not say which it is".to_owned()))?;
-        let created = self.finish_restored(pid, request, decided, unit)?;
+        let created = Self::finish_restored(pid, request, decided, unit)?;
         keep_time_namespace(&mut lock, decided, pid)?;
         drop(lock);
         match (console, master) {
@@ -115,7 +114,6 @@ impl Runtime {
 
     /// What is left to do with the restored process.
     fn finish_restored(
-        &self,
         pid: i32,
         request: &RestoreRequest<'_>,
         decided: &Decided,

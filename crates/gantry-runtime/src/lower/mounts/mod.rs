@@ -98,7 +98,7 @@ impl Context<'_> {
         if !parsed.is_bind() && mount.kind.is_empty() {
             return Err(Error::config(at, "the type is missing"));
         }
-        self.check_proc(&at, &parsed)?;
+        check_proc(&at, &parsed)?;
         if parsed.idmapped().is_some() {
             if !parsed.is_bind() {
                 return Err(Error::config(at, "ids can be mapped for bind mounts only"));
@@ -112,28 +112,6 @@ impl Context<'_> {
             }
         }
         Ok(parsed)
-    }
-
-    /// Holds mounts at and under `/proc` to what is safe.
-    fn check_proc(&self, at: &str, parsed: &Parsed<'_>) -> Result<()> {
-        let target = parsed.target.as_str();
-        if target == "/proc" {
-            let genuine = parsed.mount.kind == "proc" || (parsed.is_bind() && parsed.mount.source == "/proc");
-            if !genuine {
-                return Err(Error::config(at, "only proc itself may be mounted at /proc"));
-            }
-        }
-        let under = target.starts_with("/proc/");
-        let allowed = PROC_MAY_COVER.iter().any(|place| {
-            target == *place || target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
-        });
-        if under && parsed.is_bind() && !allowed {
-            return Err(Error::config(at, format!("{target} is inside proc, where a mount would hide facts from the container's tools")));
-        }
-        if under && !parsed.is_bind() && parsed.mount.kind != "tmpfs" && !allowed && parsed.mount.kind != "binfmt_misc" {
-            return Err(Error::config(at, format!("{target} is inside proc, where {} cannot be mounted", parsed.mount.kind)));
-        }
-        Ok(())
     }
 
     /// A source relative to the bundle, made absolute.
@@ -226,9 +204,10 @@ impl Context<'_> {
             return;
         }
         let root = |map: &[IdMapping]| gantry_model::names::idmap::host_id(map, 0).unwrap_or(0);
-        let (uid, gid) = match self.input.host.privileged {
-            true => (root(&self.linux.uid_mappings), root(&self.linux.gid_mappings)),
-            false => (self.input.host.euid, self.input.host.egid),
+        let (uid, gid) = if self.input.host.privileged {
+            (root(&self.linux.uid_mappings), root(&self.linux.gid_mappings))
+        } else {
+            (self.input.host.euid, self.input.host.egid)
         };
         let slot = b.slot();
         b.runtime(Action::NotifySocket { uid, gid, slot });
@@ -247,4 +226,26 @@ impl Context<'_> {
         }
     }
 
+}
+
+/// Holds mounts at and under `/proc` to what is safe.
+fn check_proc(at: &str, parsed: &Parsed<'_>) -> Result<()> {
+    let target = parsed.target.as_str();
+    if target == "/proc" {
+        let genuine = parsed.mount.kind == "proc" || (parsed.is_bind() && parsed.mount.source == "/proc");
+        if !genuine {
+            return Err(Error::config(at, "only proc itself may be mounted at /proc"));
+        }
+    }
+    let under = target.starts_with("/proc/");
+    let allowed = PROC_MAY_COVER.iter().any(|place| {
+        target == *place || target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+    });
+    if under && parsed.is_bind() && !allowed {
+        return Err(Error::config(at, format!("{target} is inside proc, where a mount would hide facts from the container's tools")));
+    }
+    if under && !parsed.is_bind() && parsed.mount.kind != "tmpfs" && !allowed && parsed.mount.kind != "binfmt_misc" {
+        return Err(Error::config(at, format!("{target} is inside proc, where {} cannot be mounted", parsed.mount.kind)));
+    }
+    Ok(())
 }
