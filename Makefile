@@ -9,7 +9,7 @@ all: build
 
 build:
 	scripts/setup build
-	cargo build --release --package gantry-oci
+	$(XTASK) dist
 
 setup:
 	scripts/setup
@@ -31,7 +31,7 @@ bench:
 	$(XTASK) bench runtime
 
 install: build
-	install -D -m 755 target/$$(rustc -vV | sed -n 's/^host: //p')/release/gantry-oci $(DESTDIR)$(PREFIX)/bin/gantry-oci
+	install -D -m 755 "$$($(XTASK) dist)" $(DESTDIR)$(PREFIX)/bin/gantry-oci
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/gantry-oci

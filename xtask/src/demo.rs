@@ -1,8 +1,7 @@
 //! `cargo xtask demo`: a real Debian as a container with limits, seen from both sides.
 
 use crate::sh;
-use crate::vm::payload;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -12,13 +11,7 @@ const SCRIPT: &str = include_str!("../scripts/demo.sh");
 pub fn main(_: &[String]) -> Result<ExitCode> {
     let runtime = match std::env::var_os("GANTRY_OCI") {
         Some(path) => PathBuf::from(path),
-        None => {
-            payload::build(&["gantry-oci"])?
-                .into_iter()
-                .find(|binary| binary.name == "gantry-oci")
-                .context("no gantry-oci was built")?
-                .path
-        }
+        None => crate::dist::runtime()?,
     };
     let mut command = Command::new("bash");
     command.args(["-c", SCRIPT, "demo"]).arg(runtime);

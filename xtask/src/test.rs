@@ -152,7 +152,8 @@ fn root(journal: &mut Journal) -> Result<()> {
     for package in PURE {
         cargo.args(["--exclude", package]);
     }
-    journal.tests("tests as root", cargo.env("GANTRY_LANE", "root"))
+    let runtime = crate::dist::runtime()?;
+    journal.tests("tests as root", cargo.env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime))
 }
 
 fn fuzz(journal: &mut Journal) -> Result<()> {

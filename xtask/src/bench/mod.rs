@@ -65,24 +65,13 @@ fn runtime(args: &[String]) -> Result<ExitCode> {
     Ok(if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The executable to measure: the one named by the environment, or a release build.
+/// The executable to measure: the one named by the environment, or the one that is installed.
 fn our_runtime() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("GANTRY_OCI") {
         return Ok(path.into());
     }
-    eprintln!("bench: building gantry-oci for release");
-    let messages = sh::output(&mut sh::cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "gantry-oci",
-        "--message-format=json-render-diagnostics",
-    ]))?;
-    let executable = messages.lines().rev().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message.get("executable")?.as_str().map(PathBuf::from)
-    });
-    executable.context("cargo built no gantry-oci")
+    eprintln!("bench: building gantry-oci as it is installed");
+    crate::dist::runtime()
 }
 
 /// Has this very program measure inside the box, so that all contestants find the same libraries and mounts.

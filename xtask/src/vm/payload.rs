@@ -31,7 +31,17 @@ const UNIT: &str = ".unit";
 
 /// Builds the executables of packages.
 pub fn build(packages: &[&str]) -> Result<Vec<Binary>> {
-    cargo_artifacts("build", packages)
+    const RUNTIME: &str = "gantry-oci";
+    let mut binaries = Vec::new();
+    if packages.contains(&RUNTIME) {
+        // What is tested is what is installed.
+        binaries.push(Binary { name: RUNTIME.to_owned(), path: crate::dist::runtime()? });
+    }
+    let others: Vec<&str> = packages.iter().copied().filter(|package| *package != RUNTIME).collect();
+    if !others.is_empty() {
+        binaries.extend(cargo_artifacts("build", &others)?);
+    }
+    Ok(binaries)
 }
 
 /// Builds the test executables of packages.
