@@ -48,13 +48,9 @@ fn unescaped(path: &str) -> String {
     let mut rest = path.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
         let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(decoded) = code.filter(|_| byte == b'\\').and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            out.push(decoded);
-            rest = &tail[3..];
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
+        let decoded = code.filter(|_| byte == b'\\').and_then(|code| u8::from_str_radix(code, 8).ok());
+        out.push(decoded.unwrap_or(byte));
+        rest = if decoded.is_some() { &tail[3..] } else { tail };
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -246,10 +246,10 @@ impl Response {
             match number {
                 1 => response.kind = value.as_number(),
                 2 => response.success = value.as_number() != 0,
-                4 => response.pid = inner(value, 1)?.map(|v| v.as_number() as i32),
+                4 => response.pid = inner(value, 1)?.first().map(|v| v.as_number() as i32),
                 5 => {
-                    response.script = inner(value, 1)?.map(Value::as_text).unwrap_or_default();
-                    response.pid = inner(value, 2)?.map(|v| v.as_number() as i32);
+                    response.script = inner(value, 1)?.first().map(|v| v.as_text()).unwrap_or_default();
+                    response.pid = inner(value, 2)?.first().map(|v| v.as_number() as i32);
                 }
                 7 => response.errno = value.as_number() as i32,
                 8 => {
@@ -264,10 +264,9 @@ impl Response {
     }
 }
 
-/// The last field of that number in a message; none outside if the message is damaged.
-#[allow(clippy::option_option)] // damaged and absent are two things
-fn inner(value: Value<'_>, number: u64) -> Option<Option<Value<'_>>> {
-    Some(fields(value.as_bytes())?.into_iter().rev().find(|(n, _)| *n == number).map(|(_, value)| value))
+/// The fields of that number in a message; none if it is damaged.
+fn inner(value: Value<'_>, number: u64) -> Option<Vec<Value<'_>>> {
+    Some(fields(value.as_bytes())?.into_iter().filter(|(n, _)| *n == number).map(|(_, value)| value).collect())
 }
 
 #[cfg(test)]

@@ -242,7 +242,8 @@ pub(crate) fn failure(action: &'static str, answer: Result<Response>, directory:
         }
         Err(error) => error.to_string(),
     };
-    Error::Criu { action, cause, log, said: said.iter().flat_map(|line| ["; ", line]).collect() }
+    let said = if said.is_empty() { String::new() } else { format!("; {}", said.join("; ")) };
+    Error::Criu { action, cause, log, said }
 }
 
 /// What a response without success comes to.

@@ -19,7 +19,7 @@ use crate::criu::{CheckpointRequest, Criu, facts};
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::lower::{self, CgroupInput, ConsoleTo, Flags, Input};
-use crate::record::{Directory, Record};
+use crate::record::Record;
 
 /// Makes the directory of the work, and with `images` that of the images too.
 pub(super) fn make_directories(criu: &Criu, images: bool) -> Result<()> {
@@ -190,9 +190,4 @@ pub(super) fn succeed(answer: Result<Response>, action: &'static str, criu: &Cri
         Ok(response) if response.success => Ok(response),
         answer => Err(service::failure(action, answer, log_directory(criu), name)),
     }
-}
-
-/// Whether the container was ended by a checkpoint.
-pub(super) fn was_checkpointed(directory: &Directory) -> bool {
-    directory.is_checkpointed()
 }

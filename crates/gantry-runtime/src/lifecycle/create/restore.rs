@@ -11,7 +11,7 @@ use gantry_sys::ns;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::super::checkpoint::{log_directory, make_directories, need_root, places, succeed, was_checkpointed};
+use super::super::checkpoint::{log_directory, make_directories, need_root, places, succeed};
 use super::{CreateRequest, Created, Decided, new_record, undo, write_pid_file};
 use crate::criu::option::{Kind, ManageCgroups};
 use crate::criu::plan::{self, RESTORE_LOG, RestoreFacts, STREAMS};
@@ -39,7 +39,7 @@ impl Runtime {
         let mut decided = self.decide(&create)?;
         self.make_room(id)?;
         let directory = self.store.make(id)?;
-        let result = Self::bring_back(request, &create, &mut decided, &directory);
+        let result = self.bring_back(request, &create, &mut decided, &directory);
         result.map_err(|error| {
             // What CRIU could not end itself must not keep the cgroup.
             if decided.cgroup.location.exists() && directory.record().is_ok_and(|record| record.is_some()) {
@@ -52,12 +52,13 @@ impl Runtime {
     /// Removes a container that was checkpointed under this name.
     fn make_room(&self, id: &ContainerId) -> Result<()> {
         match self.store.open(id) {
-            Ok(directory) if was_checkpointed(&directory) => self.delete(id, false),
+            Ok(directory) if directory.is_checkpointed() => self.delete(id, false),
             _ => Ok(()),
         }
     }
 
     fn bring_back(
+        &self,
         request: &RestoreRequest<'_>,
         create: &CreateRequest<'_>,
         decided: &mut Decided,
@@ -99,7 +100,7 @@ impl Runtime {
         drop(service);
         let answer = succeed(answer, "restore the container", &request.criu, RESTORE_LOG)?;
         let pid = answer.pid.or(recorded).ok_or_else(|| Error::InitDied("criu does not say which it is".to_owned()))?;
-        let created = Self::finish_restored(pid, request, decided, unit)?;
+        let created = finish_restored(pid, request, decided, unit)?;
         keep_time_namespace(&mut lock, decided, pid)?;
         drop(lock);
         match (console, master) {
@@ -111,29 +112,24 @@ impl Runtime {
             (_, master) => Ok(Created { console: master, ..created }),
         }
     }
+}
 
-    /// What is left to do with the restored process.
-    fn finish_restored(
-        pid: i32,
-        request: &RestoreRequest<'_>,
-        decided: &Decided,
-        unit: bool,
-    ) -> Result<Created> {
-        let process = Pid::from_raw(pid).ok_or_else(|| Error::InitDied("it has no id".to_owned()))?;
-        let pidfd = pidfd_open(process, PidfdFlags::empty()).context(|| format!("open process {pid}"))?;
-        let done = || {
-            if !unit {
-                decided.cgroup.finish(pid)?;
-            }
-            make_resctrl(decided, Some(pid))?;
-            request.flags.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(path, pid))
-        };
-        done().inspect_err(|_: &Error| {
-            let _ = gantry_sys::misc::pidfd_send_signal(pidfd.as_fd(), 9);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-        })?;
-        Ok(Created { pid, pidfd, console: None, container: None })
-    }
+/// What is left to do with the restored process.
+fn finish_restored(pid: i32, request: &RestoreRequest<'_>, decided: &Decided, unit: bool) -> Result<Created> {
+    let process = Pid::from_raw(pid).ok_or_else(|| Error::InitDied("it has no id".to_owned()))?;
+    let pidfd = pidfd_open(process, PidfdFlags::empty()).context(|| format!("open process {pid}"))?;
+    let done = || {
+        if !unit {
+            decided.cgroup.finish(pid)?;
+        }
+        make_resctrl(decided, Some(pid))?;
+        request.flags.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(path, pid))
+    };
+    done().inspect_err(|_: &Error| {
+        let _ = gantry_sys::misc::pidfd_send_signal(pidfd.as_fd(), 9);
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    })?;
+    Ok(Created { pid, pidfd, console: None, container: None })
 }
 
 /// A restoration on its way.
@@ -190,7 +186,8 @@ impl Restoring<'_> {
                 move_device(pid, from, to).map_err(|cause| failed(step.action.to_string(), cause))?;
             }
         }
-        let loopback = self.decided.steps.iter().any(|step| matches!(step.action, Action::LoopbackUp | Action::MakeNetwork));
+        let loopback =
+            self.decided.steps.iter().any(|step| matches!(step.action, Action::LoopbackUp | Action::MakeNetwork));
         let sysctls = self.decided.steps.iter().filter_map(|step| match &step.action {
             Action::Sysctl { path, value, .. } if path.starts_with("sys/net/") => Some((path.as_str(), value.as_str())),
             _ => None,
