@@ -143,6 +143,9 @@ pub enum Action {
     /// Makes a device file outside of the container and opens it as a detached mount: inside, in a user namespace, one
     /// could not be made. Owner and group are the host's.
     MakeDeviceTree { path: String, node: Node, slot: Slot },
+    /// Mounts the root file system onto itself in the runtime's mount namespace, which the container shares, so that its
+    /// mounts can be taken away with that one.
+    BindSharedRoot { path: String, slot: Slot },
     /// Makes the directory in which the container's program says that it is ready, for this user and group of the host,
     /// listens there, and opens it as a detached mount.
     NotifySocket { uid: u32, gid: u32, slot: Slot },

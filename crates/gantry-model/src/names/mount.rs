@@ -121,7 +121,8 @@ pub struct MountOptions {
 
 impl MountOptions {
     /// Sorts the options of a mount. Of options that contradict each other the later wins; a word that is not known is
-    /// data for the file system. Data beside a bind is refused, since the kernel would silently drop it.
+    /// data for the file system. Beside a bind, for which mount(2) drops all data, a value is kept and without effect; a
+    /// word alone is refused, for it is a flag that somebody relies on and nobody knows.
     pub fn parse(options: &[String]) -> Result<Self, NameError> {
         if options.len() > MAX_OPTIONS {
             let value = format!("{} of them", options.len());
@@ -186,12 +187,9 @@ impl MountOptions {
     }
 
     fn check(&self) -> Result<(), NameError> {
-        if let (true, Some(data)) = (self.bind, self.data.iter().find(|data| !data.is_empty())) {
-            return Err(NameError::invalid(
-                "mount option",
-                data,
-                "it is for a file system, and a bind mount takes none",
-            ));
+        let word = |data: &&String| !data.is_empty() && !data.contains('=');
+        if let (true, Some(data)) = (self.bind, self.data.iter().find(word)) {
+            return Err(NameError::invalid("mount option", data, "it is no option of a bind mount"));
         }
         if self.copy_symlink && (self.src_nofollow || self.dest_nofollow) {
             let why = "it excludes src-nofollow and dest-nofollow: choose one of them";

@@ -15,6 +15,7 @@ pub(crate) mod hooks;
 mod init;
 pub(crate) mod mounts;
 pub(crate) mod paths;
+pub(crate) mod shared;
 mod process;
 mod runtime;
 

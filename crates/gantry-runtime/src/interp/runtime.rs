@@ -112,6 +112,10 @@ impl Runtime<'_> {
                 let directory = self.run.directory.ok_or("the container has no directory")?;
                 Ok(self.slots.put(*slot, super::devices::make_tree(directory, &format!("device-{}", slot.0), node)?))
             }
+            Action::BindSharedRoot { path, slot } => {
+                let directory = self.run.directory.ok_or("the container has no directory")?;
+                Ok(self.slots.put(*slot, super::shared::bind_root(directory, path)?))
+            }
             Action::NotifySocket { uid, gid, slot } => {
                 let directory = self.run.directory.ok_or("the container has no directory")?;
                 let tree = crate::notify::make_directory(directory, *uid, *gid).map_err(cause)?;

@@ -11,6 +11,7 @@ use gantry_model::names::idmap;
 use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::Status;
 
+use super::manage::release_mounts;
 use super::{Container, CreateRequest, Created, Runtime};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -217,6 +218,9 @@ fn undo(error: Error, decided: &Decided, directory: &Directory) -> Error {
     if !foreign {
         errors.note(decided.cgroup.location.delete().map_err(Error::from));
     }
+    if let Ok(Some(record)) = directory.record() {
+        errors.note(release_mounts(directory, &record, Some(&decided.spec)));
+    }
     for step in decided.steps.iter().rev() {
         if let Action::Resctrl(Resctrl::MakeGroup { path }) = &step.action {
             let _ = rustix::fs::rmdir(path);
@@ -231,14 +235,16 @@ fn undo(error: Error, decided: &Decided, directory: &Directory) -> Error {
 
 /// Fails unless every descriptor that the program is to inherit is open: another would take its number.
 pub(super) fn check_preserved(flags: &Flags) -> Result<()> {
-    let last = 3_u32.saturating_add(flags.listen_fds).saturating_add(flags.preserve_fds);
+    // Those of socket activation are as whoever set the environment says.
+    let first = 3_u32.saturating_add(flags.listen_fds);
+    let last = first.saturating_add(flags.preserve_fds);
     // One of the runtime's own, which is closed on exec, is not the one that is meant.
     let inherited = |number: &u32| {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
         flags.is_some_and(|flags| u32::from_str_radix(flags.trim(), 8).is_ok_and(|bits| bits & OFlags::CLOEXEC.bits() == 0))
     };
-    let missing = (3..last).find(|number| !inherited(number));
+    let missing = (first..last).find(|number| !inherited(number));
     missing.map_or(Ok(()), |number| {
         Err(Error::Unsupported(format!("descriptor {number} is to be preserved and is not open; see --preserve-fds")))
     })

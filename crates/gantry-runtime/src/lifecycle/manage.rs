@@ -147,6 +147,7 @@ impl Runtime {
     fn clear(&self, directory: &Directory, record: &Record, spec: Option<&Spec>) -> Result<()> {
         let mut errors = Errors::default();
         errors.note(record.cgroup.delete().map_err(Error::from));
+        errors.note(release_mounts(directory, record, spec));
         for path in record.resctrl.iter().rev() {
             match rustix::fs::rmdir(path) {
                 Err(rustix::io::Errno::NOENT) => {}
@@ -262,6 +263,16 @@ fn class_of(id: &ContainerId, spec: &Spec) -> Option<Class> {
 fn shares_pids(spec: &Spec) -> bool {
     let own = |linux: &Linux| linux.namespaces.iter().any(|one| one.kind == "pid" && one.path.is_empty());
     !spec.linux.as_ref().is_some_and(own)
+}
+
+/// Takes away what a container without a mount namespace mounted in that of the runtime.
+pub(super) fn release_mounts(directory: &Directory, record: &Record, spec: Option<&Spec>) -> Result<()> {
+    let own = |spec: &Spec| spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.kind == "mount");
+    if spec.is_some_and(own) {
+        return Ok(());
+    }
+    let path = &record.rootfs;
+    crate::interp::shared::release(directory.as_fd(), path).context(|| format!("unmount {path}"))
 }
 
 /// Kills what is left in a container's cgroup, and where it shares a PID namespace that is everything it started.

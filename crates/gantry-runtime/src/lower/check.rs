@@ -2,6 +2,7 @@
 
 use gantry_cgroup::Step as CgroupStep;
 use gantry_model::names::idmap;
+use gantry_model::names::mount::MountOptions;
 use gantry_model::names::namespace::NamespaceKind;
 
 use super::{Builder, Context, Input, field, process};
@@ -100,6 +101,14 @@ impl Context<'_> {
             }
         }
         process::ignored(b, self.process);
+        for mount in self.input.spec.mounts.iter().filter(|mount| mount.options.iter().any(|o| o.contains('='))) {
+            // What cannot be read is refused where mounts are lowered.
+            let options = MountOptions::parse(&mount.options).unwrap_or_default();
+            if (options.bind || mount.kind == "bind") && !options.data.is_empty() {
+                let data = options.data.join(",");
+                b.ignore(format!("mounts: options {data} of {}: a bind takes none for a file system", mount.destination));
+            }
+        }
         let flags = self.linux.personality.as_ref().map_or(&[][..], |given| &given.flags);
         if !flags.is_empty() {
             b.ignore(format!("linux.personality.flags {}: the specification defines none", flags.join(", ")));

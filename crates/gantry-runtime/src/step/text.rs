@@ -55,6 +55,7 @@ impl fmt::Display for Action {
                 node.gid,
                 slot.0
             ),
+            Self::BindSharedRoot { path, slot } => write!(f, "bind root {path} in the shared namespace as tree {}", slot.0),
             Self::NotifySocket { uid, gid, slot } => {
                 write!(f, "make notify socket for {uid}:{gid} as tree {}", slot.0)
             }

@@ -65,7 +65,7 @@ impl Context<'_> {
     pub(in crate::lower) fn open_trees(&self, b: &mut Builder, opened: &mut Opened) -> Result<()> {
         let has_mounts = self.namespaces.has(NamespaceKind::Mount);
         if !has_mounts {
-            return Ok(());
+            return self.open_shared_root(b, opened);
         }
         if self.opens_for_init {
             let slot = b.slot();
@@ -74,6 +74,21 @@ impl Context<'_> {
             opened.root = Some(slot);
         }
         self.open_binds(b, opened)
+    }
+
+    /// Binds the root of a container that has mounts and no mount namespace: they are made in the runtime's.
+    fn open_shared_root(&self, b: &mut Builder, opened: &mut Opened) -> Result<()> {
+        if self.input.spec.mounts.is_empty() {
+            return Ok(());
+        }
+        if !self.input.host.privileged || self.namespaces.has(NamespaceKind::User) {
+            let reason = "without a mount namespace in linux.namespaces they take root, and no user namespace";
+            return Err(Error::config("mounts", reason));
+        }
+        let slot = b.slot();
+        b.runtime(Action::BindSharedRoot { path: self.root_path()?, slot });
+        opened.root = Some(slot);
+        Ok(())
     }
 
     /// Makes the container's file system; what follows happens inside it.
@@ -138,21 +153,33 @@ impl Context<'_> {
         Ok(root)
     }
 
-    /// A container without a mount namespace: its root is changed, and nothing can be mounted.
+    /// A container without a mount namespace: its root is changed, and what is mounted there lies in the runtime's
+    /// namespace. What hides parts of the host is refused, for it would hide them from everyone, or from no one.
     fn bare_root(&self, b: &mut Builder, root: Slot, path: String, opened: &mut Opened) -> Result<Slot> {
         let asks = [
-            ("mounts", !self.input.spec.mounts.is_empty()),
             ("linux.maskedPaths", !self.linux.masked_paths.is_empty()),
             ("linux.readonlyPaths", !self.linux.readonly_paths.is_empty()),
-            ("root.readonly", self.input.spec.root.as_ref().is_some_and(|root| root.readonly)),
+            ("root.readonly", opened.root.is_none() && self.input.spec.root.as_ref().is_some_and(|root| root.readonly)),
             ("process.terminal", self.process.terminal),
         ];
         if let Some((name, _)) = asks.iter().find(|(_, asked)| *asked) {
             return Err(Error::config(*name, "it needs a mount namespace in linux.namespaces"));
         }
         b.init(Action::Umask { mask: Some(0) });
-        b.join_network();
-        b.init(Action::OpenRoot { path, slot: root });
+        let root = match opened.root {
+            Some(bound) => {
+                let mounts = self.parse_mounts()?;
+                mounts.iter().try_for_each(|parsed| self.mount(b, bound, parsed, None))?;
+                b.join_network();
+                self.devices(b, bound, &mounts, opened)?;
+                bound
+            }
+            None => {
+                b.join_network();
+                b.init(Action::OpenRoot { path, slot: root });
+                root
+            }
+        };
         let cwd = clean(&self.process.cwd);
         if cwd != "/" {
             b.init(Action::MakeDirectory { root, path: cwd });
