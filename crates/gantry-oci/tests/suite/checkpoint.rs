@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Test> {
         test("checkpoint::paused", paused),
         test("checkpoint::cgroup_mount", cgroup_mount),
         test("checkpoint::cgroup_namespace", cgroup_namespace),
+        test("checkpoint::cgroups_left_to_the_runtime", cgroups_ignored),
         test("checkpoint::bind_mounts", bind_mounts),
         test("checkpoint::bind_mount_that_is_recursive", recursive_bind),
         test("checkpoint::read_only_root", read_only_root),
@@ -200,6 +201,16 @@ fn cgroup_namespace(kit: &Kit) -> Outcome {
         ensure!(text.lines().all(|line| line.ends_with(":/")), "the cgroup seen inside: {text}");
         Ok(())
     })
+}
+
+fn cgroups_ignored(kit: &Kit) -> Outcome {
+    let mut container = counting(kit, |_| Ok(()))?;
+    let before = container.pid()?;
+    checkpoint(&container, &["--manage-cgroups-mode", "ignore"])?;
+    container.wait(before)?;
+    restore(&container, &["--manage-cgroups-mode", "ignore"])?;
+    counts_on(&container, count(&container).unwrap_or_default())?;
+    in_cgroup(&container, container.pid()?)
 }
 
 fn text_inside(container: &Container<'_>, path: &str, expect: &str) -> Outcome {

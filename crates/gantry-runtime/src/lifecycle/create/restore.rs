@@ -1,5 +1,6 @@
 //! Bringing a container back that was saved.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -39,10 +40,12 @@ impl Runtime {
         let mut decided = self.decide(&create)?;
         self.make_room(id)?;
         let directory = self.store.make(id)?;
-        let result = self.bring_back(request, &create, &mut decided, &directory);
+        let prepared = prepare(&create, &mut decided, &directory);
+        let ours = prepared.is_ok();
+        let result = prepared.and_then(|(lock, record)| bring_back(request, &decided, &record, &directory, lock));
         result.map_err(|error| {
-            // What CRIU could not end itself must not keep the cgroup.
-            if decided.cgroup.location.exists() && directory.record().is_ok_and(|record| record.is_some()) {
+            // What CRIU could not end itself must not keep the cgroup; one that was there before is another's.
+            if ours && decided.cgroup.location.exists() {
                 let _ = decided.cgroup.location.kill_all(9);
             }
             undo(error, &decided, &directory)
@@ -56,61 +59,67 @@ impl Runtime {
             _ => Ok(()),
         }
     }
+}
 
-    fn bring_back(
-        &self,
-        request: &RestoreRequest<'_>,
-        create: &CreateRequest<'_>,
-        decided: &mut Decided,
-        directory: &Directory,
-    ) -> Result<Created> {
-        let mut lock = directory.keep_config(&decided.text)?;
-        decided.cgroup.prepare()?;
-        let record = new_record(create, decided);
-        directory.write_record(&record)?;
-        make_resctrl(decided, None)?;
-        let console = match &request.flags.console {
-            ConsoleTo::Socket(path) => {
-                Some(connect_unix(path).context(|| format!("connect to console socket {path}"))?)
-            }
-            _ => None,
-        };
-        let handed = handed_over(decided)?;
-        let facts = restore_facts(request, decided, &record, directory, &handed)?;
-        let options = plan::restore(request, &facts)?;
-        let points = plan::points(&decided.steps);
-        let fds: Vec<BorrowedFd<'_>> = handed.iter().filter_map(|(.., fd)| fd.as_ref().map(AsFd::as_fd)).collect();
-        let read_only = decided.spec.root.as_ref().is_some_and(|root| root.readonly);
-        let own_mounts = facts::makes(&decided.spec, NamespaceKind::Mount);
-        service::forget_log(log_directory(&request.criu), RESTORE_LOG);
-        let service = Service::start(Some(places(&request.criu)), &fds, || {
-            // A container without mounts of its own would stay in the namespace that is made for CRIU.
-            if own_mounts { root::prepare(directory.path(), &record.rootfs, &points, read_only) } else { Ok(()) }
-        })?;
-        let ignored = plan::cgroup_mode(&request.criu, !facts.cgroups.is_empty()) == ManageCgroups::Ignore;
-        let unit = decided.cgroup.location.unit.is_some();
-        if unit {
-            decided.cgroup.finish(service.pid())?;
-        } else if ignored && !decided.cgroup.location.is_none() {
-            decided.cgroup.location.enter(service.pid())?;
+/// Records the container, and makes its cgroup.
+fn prepare(create: &CreateRequest<'_>, decided: &mut Decided, directory: &Directory) -> Result<(File, Record)> {
+    let lock = directory.keep_config(&decided.text)?;
+    directory.write_record(&new_record(create, decided))?;
+    decided.cgroup.prepare()?;
+    // Hierarchies that refused this user are left out by now.
+    let record = new_record(create, decided);
+    directory.write_record(&record)?;
+    Ok((lock, record))
+}
+
+/// Lets CRIU bring the processes back.
+fn bring_back(
+    request: &RestoreRequest<'_>,
+    decided: &Decided,
+    record: &Record,
+    directory: &Directory,
+    mut lock: File,
+) -> Result<Created> {
+    make_resctrl(decided, None)?;
+    let console = match &request.flags.console {
+        ConsoleTo::Socket(path) => Some(connect_unix(path).context(|| format!("connect to console socket {path}"))?),
+        _ => None,
+    };
+    let handed = handed_over(decided)?;
+    let facts = restore_facts(request, decided, record, directory, &handed)?;
+    let options = plan::restore(request, &facts)?;
+    let points = plan::points(&decided.steps);
+    let fds: Vec<BorrowedFd<'_>> = handed.iter().filter_map(|(.., fd)| fd.as_ref().map(AsFd::as_fd)).collect();
+    let read_only = decided.spec.root.as_ref().is_some_and(|root| root.readonly);
+    let own_mounts = facts::makes(&decided.spec, NamespaceKind::Mount);
+    service::forget_log(log_directory(&request.criu), RESTORE_LOG);
+    let service = Service::start(Some(places(&request.criu)), &fds, || {
+        // A container without mounts of its own would stay in the namespace that is made for CRIU.
+        if own_mounts { root::prepare(directory.path(), &record.rootfs, &points, read_only) } else { Ok(()) }
+    })?;
+    let ignored = plan::cgroup_mode(&request.criu, !facts.cgroups.is_empty()) == ManageCgroups::Ignore;
+    let unit = decided.cgroup.location.unit.is_some();
+    if unit {
+        decided.cgroup.finish(service.pid())?;
+    } else if ignored && !decided.cgroup.location.is_none() {
+        decided.cgroup.location.enter(service.pid())?;
+    }
+    let mut restoring = Restoring { decided, record, directory, console: None, recorded: None };
+    let answer = service.ask(Kind::Restore, &options, &mut |event| restoring.reached(event));
+    let Restoring { console: master, recorded, .. } = restoring;
+    drop(service);
+    let answer = succeed(answer, "restore the container", &request.criu, RESTORE_LOG)?;
+    let pid = answer.pid.or(recorded).ok_or_else(|| Error::InitDied("criu does not say which it is".to_owned()))?;
+    let created = finish_restored(pid, request, decided, unit)?;
+    keep_time_namespace(&mut lock, decided, pid)?;
+    drop(lock);
+    match (console, master) {
+        (Some(socket), Some(master)) => {
+            crate::console::send_fd(socket.as_fd(), master.as_fd(), b"/dev/ptmx")
+                .context(|| "send the terminal to the console socket")?;
+            Ok(created)
         }
-        let mut restoring = Restoring { decided, record: &record, directory, console: None, recorded: None };
-        let answer = service.ask(Kind::Restore, &options, &mut |event| restoring.reached(event));
-        let Restoring { console: master, recorded, .. } = restoring;
-        drop(service);
-        let answer = succeed(answer, "restore the container", &request.criu, RESTORE_LOG)?;
-        let pid = answer.pid.or(recorded).ok_or_else(|| Error::InitDied("criu does not say which it is".to_owned()))?;
-        let created = finish_restored(pid, request, decided, unit)?;
-        keep_time_namespace(&mut lock, decided, pid)?;
-        drop(lock);
-        match (console, master) {
-            (Some(socket), Some(master)) => {
-                crate::console::send_fd(socket.as_fd(), master.as_fd(), b"/dev/ptmx")
-                    .context(|| "send the terminal to the console socket")?;
-                Ok(created)
-            }
-            (_, master) => Ok(Created { console: master, ..created }),
-        }
+        (_, master) => Ok(Created { console: master, ..created }),
     }
 }
 
@@ -223,7 +232,7 @@ fn in_network_of(pid: i32, act: impl FnOnce() -> Result<(), String>) -> Result<(
         Forked::Parent { pidfd, .. } => {
             drop(tell);
             let mut error = String::new();
-            let read = std::io::Read::read_to_string(&mut std::fs::File::from(told), &mut error);
+            let read = std::io::Read::read_to_string(&mut File::from(told), &mut error);
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             read.map_err(text)?;
             if error.is_empty() { Ok(()) } else { Err(error) }
@@ -285,7 +294,7 @@ fn restore_facts(
 /// What the standard streams were; none where the images were made without a word of it.
 fn read_streams(images: &str) -> Result<Vec<String>> {
     let path = format!("{images}/{STREAMS}");
-    let file = match std::fs::File::open(&path) {
+    let file = match File::open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.context(|| format!("open {path}"))?,
     };
@@ -294,7 +303,7 @@ fn read_streams(images: &str) -> Result<Vec<String>> {
 
 /// CRIU gives processes a time namespace, so that their clocks go on. It becomes part of the configuration that is kept:
 /// what is run in the container later joins it.
-fn keep_time_namespace(config: &mut std::fs::File, decided: &Decided, pid: i32) -> Result<()> {
+fn keep_time_namespace(config: &mut File, decided: &Decided, pid: i32) -> Result<()> {
     let kind = NamespaceKind::Time;
     let listed = decided.spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|ns| ns.kind == kind.name());
     if listed || facts::same_namespace("self", &pid.to_string(), kind) {
