@@ -492,10 +492,8 @@ fn restore(flags: &mut Matches) -> Result<Restore, UsageError> {
 
 fn mounts(flags: &mut Matches) -> Result<Mounts, UsageError> {
     let verb = argument(flags, "the verb")?;
-    let add = match verb.as_str() {
-        "add" => true,
-        "remove" => false,
-        _ => return Err(flags.bad("the verb", &verb, "add or remove")),
-    };
-    Ok(Mounts { add, id: id(flags)?, file: PathBuf::from(flags.arguments.remove(0)) })
+    if !matches!(verb.as_str(), "add" | "remove") {
+        return Err(flags.bad("the verb", &verb, "add or remove"));
+    }
+    Ok(Mounts { add: verb == "add", id: id(flags)?, file: PathBuf::from(flags.arguments.remove(0)) })
 }

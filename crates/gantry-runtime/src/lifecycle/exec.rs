@@ -44,14 +44,7 @@ impl Runtime {
         let (namespaces, root) = namespaces_of(&spec, &record)?;
         let subs: Vec<&str> = request.cgroups.iter().map(String::as_str).collect();
         let location = if subs.is_empty() { record.cgroup.clone() } else { record.cgroup.with_sub(&subs)? };
-        let mut cgroup = CgroupInput {
-            clone_into: location.unified_dir().is_some(),
-            join: location.join_files().iter().map(|path| path.to_string_lossy().into_owned()).collect(),
-            ..CgroupInput::default()
-        };
-        if record.cgroup.is_none() {
-            cgroup = CgroupInput::default();
-        }
+        let cgroup = cgroup_input(&location);
         let input = ExecInput {
             id: request.id,
             process: &request.process,
@@ -89,6 +82,15 @@ impl Runtime {
             })?;
         }
         Ok(Created { pid: child.pid, pidfd: child.pidfd, console, container: None })
+    }
+}
+
+/// How a process enters a container's cgroup.
+fn cgroup_input(location: &gantry_cgroup::Location) -> CgroupInput {
+    CgroupInput {
+        clone_into: location.unified_dir().is_some(),
+        join: location.join_files().iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        ..CgroupInput::default()
     }
 }
 

@@ -1,3 +1,5 @@
+//! Moves of devices between network namespaces of the tests' own.
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 

@@ -1,3 +1,5 @@
+//! Options of mounts, as data.
+
 use super::*;
 
 fn parse(options: &[&str]) -> Result<MountOptions, NameError> {
