@@ -20,6 +20,7 @@ use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::lower::{self, CgroupInput, ConsoleTo, Flags, Input};
 use crate::record::Record;
+use crate::step::Action;
 
 /// Makes the directory of the work, and with `images` that of the images too.
 pub(super) fn make_directories(criu: &Criu, images: bool) -> Result<()> {
@@ -151,6 +152,10 @@ fn bound(id: &ContainerId, record: &Record, spec: &Spec) -> Result<Vec<External>
         cgroup: &CgroupInput::default(),
         start_now: true,
     })?;
+    // CRIU binds what lies outside again as it is there, without the mapping of its ids.
+    if steps.iter().any(|step| matches!(step.action, Action::IdmapTree { .. })) {
+        return Err(Error::Unsupported("a container with idmapped mounts cannot be checkpointed".to_owned()));
+    }
     Ok(plan::externals(&steps))
 }
 
