@@ -44,8 +44,9 @@ impl fmt::Display for Action {
             Self::Ignore { what } => write!(f, "ignore {what}"),
             Self::Resctrl(step) => write!(f, "{step}"),
             Self::OpenNamespace { path, .. } => write!(f, "open namespace {path}"),
-            Self::OpenTree { path, recursive, propagation, .. } => {
-                write!(f, "open {}tree {path}{}", if *recursive { "whole " } else { "" }, propagated(*propagation))
+            Self::OpenTree { path, recursive, propagation, slot, .. } => {
+                let whole = if *recursive { "whole " } else { "" };
+                write!(f, "open {whole}tree {path} as tree {}{}", slot.0, propagated(*propagation))
             }
             Self::MakeDeviceTree { path, node, slot } => write!(
                 f,
@@ -59,11 +60,14 @@ impl fmt::Display for Action {
             Self::NotifySocket { uid, gid, slot } => {
                 write!(f, "make notify socket for {uid}:{gid} as tree {}", slot.0)
             }
-            Self::MakeUserNamespace { uid, gid, .. } => {
-                write!(f, "make user namespace for an idmapped mount (users {}, groups {})", Ids(uid), Ids(gid))
+            Self::MakeUserNamespace { uid, gid, slot } => {
+                let (slot, uid, gid) = (slot.0, Ids(uid), Ids(gid));
+                write!(f, "make user namespace {slot} for an idmapped mount (users {uid}, groups {gid})")
             }
-            Self::OpenUserNamespace { path, .. } => write!(f, "open user namespace {path}"),
-            Self::IdmapTree { tree, recursive, .. } => write!(f, "map ids of tree {}{}", tree.0, deep(*recursive)),
+            Self::OpenUserNamespace { path, slot } => write!(f, "open user namespace {path} as {}", slot.0),
+            Self::IdmapTree { tree, recursive, user_namespace } => {
+                write!(f, "map ids of tree {}{} by user namespace {}", tree.0, deep(*recursive), user_namespace.0)
+            }
             Self::ConnectConsole { path, .. } => write!(f, "connect to console socket {path}"),
             Self::ConsolePair { .. } => write!(f, "make console socket"),
             Self::ListenStart { .. } => write!(f, "listen on start socket"),
@@ -106,7 +110,8 @@ impl Action {
         match self {
             Self::Propagation { path, flags } => write!(f, "make {path} {}", Spread(*flags)),
             Self::PrivateParent { path } => write!(f, "make mount above {path} private"),
-            Self::BindRoot { path, .. } => write!(f, "bind root {path}"),
+            Self::BindRoot { path, source: Source::Path(_), .. } => write!(f, "bind root {path}"),
+            Self::BindRoot { path, source: Source::Tree(slot), .. } => write!(f, "bind tree {} as root {path}", slot.0),
             Self::OpenRoot { path, .. } => write!(f, "open root {path}"),
             Self::OpenHere { .. } => write!(f, "open root of the container"),
             Self::OpenNull { .. } => write!(f, "open null device"),
@@ -174,7 +179,9 @@ impl fmt::Display for Clone_ {
         }
         if let Some(stage) = &self.stage {
             let joined = stage.join.iter().fold(0, |all, (_, kind)| all | *kind as u64);
-            write!(f, ", by a process that joins {} namespaces", Kinds(joined))?;
+            let cgroups = stage.cgroups.join(", ");
+            let enters = if cgroups.is_empty() { String::new() } else { format!("enters cgroup by {cgroups} and ") };
+            write!(f, ", by a process that {enters}joins {} namespaces", Kinds(joined))?;
         }
         if self.join_pid.is_some() {
             write!(f, ", in the joined pid namespace")?;

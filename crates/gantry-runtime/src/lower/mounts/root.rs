@@ -166,19 +166,16 @@ impl Context<'_> {
             return Err(Error::config(*name, "it needs a mount namespace in linux.namespaces"));
         }
         b.init(Action::Umask { mask: Some(0) });
-        let root = match opened.root {
-            Some(bound) => {
-                let mounts = self.parse_mounts()?;
-                mounts.iter().try_for_each(|parsed| self.mount(b, bound, parsed, None))?;
-                b.join_network();
-                self.devices(b, bound, &mounts, opened)?;
-                bound
-            }
-            None => {
-                b.join_network();
-                b.init(Action::OpenRoot { path, slot: root });
-                root
-            }
+        let root = if let Some(bound) = opened.root {
+            let mounts = self.parse_mounts()?;
+            mounts.iter().try_for_each(|parsed| self.mount(b, bound, parsed, None))?;
+            b.join_network();
+            self.devices(b, bound, &mounts, opened)?;
+            bound
+        } else {
+            b.join_network();
+            b.init(Action::OpenRoot { path, slot: root });
+            root
         };
         let cwd = clean(&self.process.cwd);
         if cwd != "/" {
