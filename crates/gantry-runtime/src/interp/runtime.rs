@@ -65,7 +65,11 @@ pub(crate) fn run(mut run: Run<'_>) -> Result<Outcome> {
                 Err(error) => Err(end(&child, error)),
             };
         }
-        runtime.before(&step.action).map_err(|cause| step_error(step, cause))?;
+        match &step.action {
+            // Its error says what was done, and whether the cgroup is another's.
+            Action::Cgroup(cgroup) => gantry_cgroup::execute(cgroup, None)?,
+            action => runtime.before(action).map_err(|cause| step_error(step, cause))?,
+        }
     }
     Err(Error::Unsupported("the list of steps makes no process".to_owned()))
 }
@@ -88,7 +92,6 @@ impl Runtime<'_> {
     /// A step before the container's process is made.
     fn before(&mut self, action: &Action) -> Result<(), Cause> {
         match action {
-            Action::Cgroup(step) => gantry_cgroup::execute(step, None).map_err(|e| e.to_string()),
             Action::Ignore { .. } => Ok(self.run.warn.say(action)),
             Action::Resctrl(step) => resctrl(step, None),
             Action::OpenNamespace { path, kind, slot } => {

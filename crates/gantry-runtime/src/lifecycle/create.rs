@@ -213,8 +213,8 @@ fn new_record(request: &CreateRequest<'_>, decided: &Decided) -> Record {
 /// Takes away what a failed creation made. The process is dead by now, or was never made.
 fn undo(error: Error, decided: &Decided, directory: &Directory) -> Error {
     let mut errors = Errors::default();
-    let foreign = matches!(&error, Error::Cgroup(cause) if cause.is_in_use())
-        || matches!(&error, Error::Step { cause, .. } if cause.contains("already"));
+    // A cgroup that was in use is another's.
+    let foreign = matches!(&error, Error::Cgroup(cause) if cause.is_in_use());
     if !foreign {
         errors.note(decided.cgroup.location.delete().map_err(Error::from));
     }
