@@ -22,7 +22,9 @@ pub enum InvalidId {
     #[error("container ID is {0} bytes long, at most {NAME_MAX} fit")]
     TooLong(usize),
     /// A character that is not allowed, or not at this place.
-    #[error("container ID {id:?} has the invalid character {found:?} at position {at}: an ID matches [A-Za-z0-9_+-][A-Za-z0-9_+.-]*")]
+    #[error(
+        "container ID {id:?} has the invalid character {found:?} at position {at}: an ID matches [A-Za-z0-9_+-][A-Za-z0-9_+.-]*"
+    )]
     Character {
         /// The identifier as given, cut to a length that fits a message.
         id: String,

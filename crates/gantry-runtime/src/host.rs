@@ -13,7 +13,8 @@ const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
 
 /// Looks at the host.
 pub(crate) fn detect(spec: &Spec) -> Host {
-    let first = rustix::fs::readlink("/proc/self/ns/user", vec![]).is_ok_and(|link| link.as_bytes() == FIRST_USER_NAMESPACE);
+    let first =
+        rustix::fs::readlink("/proc/self/ns/user", vec![]).is_ok_and(|link| link.as_bytes() == FIRST_USER_NAMESPACE);
     let process = spec.process.as_ref();
     let asks_apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty());
     let asks_selinux = process.is_some_and(|process| !process.selinux_label.is_empty())
@@ -85,7 +86,9 @@ pub(crate) fn cgroup_mounts(layout: &Layout, location: &Location) -> CgroupMount
             None => mount.controllers.iter().map(|controller| (controller.clone(), None)).collect(),
         };
         let dir = mount.point.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        for controller in mount.controllers.iter().filter(|controller| **controller != dir && mount.controllers.len() > 1) {
+        for controller in
+            mount.controllers.iter().filter(|controller| **controller != dir && mount.controllers.len() > 1)
+        {
             mounts.links.push((controller.clone(), dir.clone()));
         }
         mounts.hierarchies.push(CgroupMount { dir, options, v2: false, host_path });

@@ -20,7 +20,7 @@ mod lower;
 
 pub use criu::{CheckpointRequest, Criu, ManageCgroups, NetworkLock, RestoreRequest};
 pub use error::{Error, Result};
-pub use lifecycle::{Container, Created, CreateRequest, ExecRequest, Report, Runtime, Warn};
+pub use lifecycle::{Container, CreateRequest, Created, ExecRequest, Report, Runtime, Warn};
 pub use lower::{CgroupMount, CgroupMounts, ConsoleTo, Flags, Host};
 
 /// Lowers a configuration for a host that is given as data, and returns the steps as text: for tests and fuzzing.

@@ -165,7 +165,8 @@ impl Directory {
 
     fn new_file(&self, name: &str) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)).context(|| format!("make {}/{name}", self.path))?;
+        let fd = openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+            .context(|| format!("make {}/{name}", self.path))?;
         Ok(File::from(fd))
     }
 
@@ -197,7 +198,9 @@ impl Directory {
             Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
             text => match serde_json::from_slice(&text?) {
                 Err(cut_off) if cut_off.is_eof() => Ok(None),
-                record => record.map(Some).map_err(|cause| Error::Parse { path: format!("{}/{STATE}", self.path), cause }),
+                record => {
+                    record.map(Some).map_err(|cause| Error::Parse { path: format!("{}/{STATE}", self.path), cause })
+                }
             },
         }
     }

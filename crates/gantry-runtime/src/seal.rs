@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use gantry_sys::exec::{CStringList, fexecve};
-use rustix::fs::{CWD, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, fstatvfs, openat, readlinkat};
-use rustix::fs::{MemfdFlags, memfd_create, sendfile};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+use rustix::fs::{
+    CWD, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, fstatvfs,
+    openat, readlinkat,
 };
+use rustix::fs::{MemfdFlags, memfd_create, sendfile};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use crate::error::{Context, Result};
 
@@ -41,7 +42,8 @@ pub fn ensure(args: &[std::ffi::OsString]) -> Result<()> {
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .chain([MARK.as_bytes().to_vec()]);
     let nul = |e: std::ffi::NulError| io::Error::from(e);
-    let args = CStringList::new(args.iter().map(|arg| arg.as_bytes())).map_err(nul).context(|| "read arguments".to_owned())?;
+    let args =
+        CStringList::new(args.iter().map(|arg| arg.as_bytes())).map_err(nul).context(|| "read arguments".to_owned())?;
     let environment = CStringList::new(environment).map_err(nul).context(|| "read the environment".to_owned())?;
     Err(fexecve(sealed.as_fd(), &args, &environment)).context(|| "execute the sealed runtime".to_owned())
 }
@@ -69,7 +71,8 @@ fn overlay(exe: &OwnedFd) -> io::Result<OwnedFd> {
         Err(_) => fsconfig_set_string(&fs, "lowerdir", format!("{}:{OTHER_LAYER}", directory.replace(':', "\\:")))?,
     }
     fsconfig_create(&fs)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let name = CString::new(name)?;
     let sealed = openat(&mount, name.as_c_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;

@@ -42,7 +42,9 @@ impl Arena {
         let mut taken = self.taken.load(Ordering::Relaxed);
         loop {
             let from = (self.start() + taken).next_multiple_of(layout.align()) - self.start();
-            let Some(to) = from.checked_add(layout.size()).filter(|&to| to <= SIZE) else { return std::ptr::null_mut() };
+            let Some(to) = from.checked_add(layout.size()).filter(|&to| to <= SIZE) else {
+                return std::ptr::null_mut();
+            };
             match self.taken.compare_exchange_weak(taken, to, Ordering::Relaxed, Ordering::Relaxed) {
                 // SAFETY: `from` lies within the area, and what follows it up to `to` was just taken.
                 Ok(_) => return unsafe { self.area.get().cast::<u8>().add(from) },

@@ -14,5 +14,5 @@ mod musl;
 pub mod netlink;
 pub mod ns;
 pub mod sched;
-pub mod signal;
 pub mod seccomp;
+pub mod signal;

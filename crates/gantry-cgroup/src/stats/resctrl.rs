@@ -139,8 +139,7 @@ impl IntelRdtStats {
             self.mbm_stats = Some(domains.iter().map(one).collect::<Result<_, Error>>()?);
         }
         if has("llc_occupancy") {
-            let one =
-                |dir: &std::path::PathBuf| Ok(CacheOccupancy { llc_occupancy: read(dir, "llc_occupancy")? });
+            let one = |dir: &std::path::PathBuf| Ok(CacheOccupancy { llc_occupancy: read(dir, "llc_occupancy")? });
             self.cmt_stats = Some(domains.iter().map(one).collect::<Result<_, Error>>()?);
         }
         Ok(())

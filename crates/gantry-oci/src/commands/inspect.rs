@@ -127,7 +127,11 @@ pub(super) fn spec(spec: &SpecFile) -> Result<u8, Failure> {
     let path = bundle.join(spec.file.clone().unwrap_or_else(|| "config.json".into()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true);
-    if spec.file.is_some() { options.create(true).truncate(true) } else { options.create_new(true) };
+    if spec.file.is_some() {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let file = options.open(&path);
     match file.and_then(|mut file| file.write_all(document.as_bytes())) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {

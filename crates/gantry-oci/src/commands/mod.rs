@@ -78,7 +78,10 @@ fn runtime(global: &Global, log: &Rc<Log>) -> Result<Runtime, Failure> {
     let root = global.root.clone().unwrap_or_else(|| cli::default_root(privileged, directory.as_deref()));
     let log = Rc::clone(log);
     if is_host_root(&root) {
-        return failure(format!("--root {} is the root of this host: name a directory for the containers", root.display()));
+        return failure(format!(
+            "--root {} is the root of this host: name a directory for the containers",
+            root.display()
+        ));
     }
     Ok(Runtime {
         store: Store::new(text(&std::path::absolute(&root)?)?),

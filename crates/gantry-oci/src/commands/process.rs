@@ -26,8 +26,14 @@ pub(super) fn run(runtime: &Runtime, run: &Run, log: &Log) -> Result<u8, Failure
     if run.dry_run {
         let bundle = bundle_of(&run.create)?;
         let config = config_of(&run.create)?;
-        let request =
-            CreateRequest { id: &run.create.id, bundle: &bundle, config: config.as_deref(), flags: &flags, start: true, now: "" };
+        let request = CreateRequest {
+            id: &run.create.id,
+            bundle: &bundle,
+            config: config.as_deref(),
+            flags: &flags,
+            start: true,
+            now: "",
+        };
         return print(&runtime.dry_run(&request)?);
     }
     if run.detach {
@@ -155,8 +161,14 @@ pub(super) fn exec(runtime: &Runtime, exec: &Exec, log: &Log) -> Result<u8, Fail
         .map(|(controller, path)| if controller.is_empty() { path.clone() } else { format!("{controller}:{path}") })
         .collect();
     let now = now();
-    let request =
-        ExecRequest { id: &exec.id, process, flags: &flags, cgroups: &cgroups, ignore_paused: exec.ignore_paused, now: &now };
+    let request = ExecRequest {
+        id: &exec.id,
+        process,
+        flags: &flags,
+        cgroups: &cgroups,
+        ignore_paused: exec.ignore_paused,
+        now: &now,
+    };
     if exec.detach {
         hand_on(exec.pidfd_socket.as_deref(), &runtime.exec(&request)?)?;
         return Ok(0);
@@ -188,7 +200,9 @@ fn with_defaults(runtime: &Runtime, exec: &Exec, mut process: Process) -> Result
 
 /// The container's process with the changes of the command line.
 fn changed(spec: &Spec, changes: &ProcessChanges) -> Result<Process, Failure> {
-    let Some(mut process) = spec.process.clone() else { return failure("the container's configuration has no process") };
+    let Some(mut process) = spec.process.clone() else {
+        return failure("the container's configuration has no process");
+    };
     process.args.clone_from(&changes.args);
     process.terminal = changes.terminal;
     if !changes.terminal {

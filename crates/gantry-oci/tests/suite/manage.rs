@@ -243,7 +243,8 @@ fn change_mounts(kit: &Kit, user_namespace: bool) -> Outcome {
     ensure!(sees(&container, "/bound/file")?, "the bind is not there");
     ensure!(sees(&container, "/link/below/file")?, "the bind behind a link is not there");
     ensure!(!outside.exists(), "something was made outside of the container");
-    let tried = container.exec_ok(&[], &["/init", "try", "create", "/bound/y", "+", "try", "create", "/scratch/deep/y"])?;
+    let tried =
+        container.exec_ok(&[], &["/init", "try", "create", "/bound/y", "+", "try", "create", "/scratch/deep/y"])?;
     ensure!(tried.stdout == "EROFS\nok\n", "attempts to write: {}", tried.stdout);
     container.ok(&["mounts", "remove", &container.id, &list])?;
     for path in ["/bound/file", "/scratch/deep/y", "/link/below/file"] {

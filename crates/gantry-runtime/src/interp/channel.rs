@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn malformed_messages_are_refused() {
         let check = |bytes: &[u8]| assert_eq!(Message::decode(bytes), None, "{bytes:?}");
-        for bytes in [&[][..], &[0], &[1], &[1, 0, 0], &[1, 0, 0, 0, 0, 0], &[2, 0], &[3, 255, 255, 255, 255, 0], &[9]] {
+        for bytes in [&[][..], &[0], &[1], &[1, 0, 0], &[1, 0, 0, 0, 0, 0], &[2, 0], &[3, 255, 255, 255, 255, 0], &[9]]
+        {
             check(bytes);
         }
         let (a, b) = Channel::pair().unwrap();

@@ -71,4 +71,3 @@ pub(super) fn take(slave: &OwnedFd) -> Result<(), Cause> {
     rustix::stdio::dup2_stdout(slave).map_err(cause)?;
     rustix::stdio::dup2_stderr(slave).map_err(cause)
 }
-

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, fstat,
-    futimens, getxattr, listxattr, mkdirat, mknodat, openat, readlinkat, sendfile, setxattr, statat, symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown,
+    fstat, futimens, getxattr, listxattr, mkdirat, mknodat, openat, readlinkat, sendfile, setxattr, statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -36,7 +36,8 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
             FileType::Directory => {
                 mkdirat(to, name, Mode::from_raw_mode(0o700))?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let (source, target) = (openat(from, name, flags, Mode::empty())?, openat(to, name, flags, Mode::empty())?);
+                let (source, target) =
+                    (openat(from, name, flags, Mode::empty())?, openat(to, name, flags, Mode::empty())?);
                 copy_directory(source.as_fd(), target.as_fd(), depth + 1)?;
                 copy_attributes(source.as_fd(), target.as_fd(), &stat, mode)?;
             }
@@ -50,14 +51,26 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
             }
             FileType::Symlink => {
                 symlinkat(readlinkat(from, name, vec![])?.as_c_str(), to, name)?;
-                chownat(to, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+                chownat(
+                    to,
+                    name,
+                    Some(Uid::from_raw(stat.st_uid)),
+                    Some(Gid::from_raw(stat.st_gid)),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
             }
             // A device or fifo; one that may not be made here is left out, as its use would be refused as well.
             kind => match mknodat(to, name, kind, mode, stat.st_rdev) {
                 Err(Errno::PERM) => {}
                 result => {
                     result?;
-                    chownat(to, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+                    chownat(
+                        to,
+                        name,
+                        Some(Uid::from_raw(stat.st_uid)),
+                        Some(Gid::from_raw(stat.st_gid)),
+                        AtFlags::SYMLINK_NOFOLLOW,
+                    )?;
                     chmodat(to, name, mode, AtFlags::empty())?;
                 }
             },

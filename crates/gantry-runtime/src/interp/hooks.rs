@@ -97,7 +97,8 @@ fn feed_and_wait(child: &mut Child, state: &[u8], timeout: Option<i64>) -> Resul
     }
     let deadline = timeout.map(|s| std::time::Instant::now() + Duration::from_secs(s.max(0) as u64));
     let mut kept = Vec::new();
-    let mut open: Vec<std::os::fd::OwnedFd> = [stdout.map(Into::into), stderr.map(Into::into)].into_iter().flatten().collect();
+    let mut open: Vec<std::os::fd::OwnedFd> =
+        [stdout.map(Into::into), stderr.map(Into::into)].into_iter().flatten().collect();
     loop {
         let left = match deadline.map(|d| d.saturating_duration_since(std::time::Instant::now())) {
             Some(Duration::ZERO) => return Err(format!("timed out after {} seconds", timeout.unwrap_or_default())),

@@ -47,7 +47,17 @@ impl<'r, 'a> Init<'r, 'a> {
         let inherited_umask = umask(Mode::from_raw_mode(0o022));
         umask(inherited_umask);
         let channel = Some(channel);
-        Self { run, slots, channel, inherited_umask, home: None, program: None, in_directory: false, recorded: Cell::new(false), network: Cell::new(None) }
+        Self {
+            run,
+            slots,
+            channel,
+            inherited_umask,
+            home: None,
+            program: None,
+            in_directory: false,
+            recorded: Cell::new(false),
+            network: Cell::new(None),
+        }
     }
 
     /// Walks over the steps from `first` on. Never returns: the program replaces this process, or it ends.
@@ -337,12 +347,12 @@ impl<'r, 'a> Init<'r, 'a> {
     /// Installs the filter; a notify descriptor is handed to the runtime, which has it before the program starts.
     fn install_filter(&self) -> Result<(), Cause> {
         let Some(filter) = &self.run.filter else { return Ok(()) };
-        let program: Vec<seccomp::Instruction> = filter
-            .program
-            .iter()
-            .map(|i| seccomp::Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
-            .collect();
-        let Some(listener) = seccomp::set_filter(&program, u64::from(filter.load_flags().bits())).map_err(cause)? else { return Ok(()) };
+        let program: Vec<seccomp::Instruction> =
+            filter.program.iter().map(|i| seccomp::Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
+        let Some(listener) = seccomp::set_filter(&program, u64::from(filter.load_flags().bits())).map_err(cause)?
+        else {
+            return Ok(());
+        };
         let channel = self.channel()?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
         channel.send(&Message::NotifyFd(number)).map_err(cause)?;
@@ -439,4 +449,3 @@ pub(super) fn stage(stage: &Stage, namespaces: u64, slots: &Slots, channel: &Cha
         Err(error) => fail("make the container's process", cause(error)),
     }
 }
-

@@ -15,9 +15,9 @@ pub(crate) mod hooks;
 mod init;
 pub(crate) mod mounts;
 pub(crate) mod paths;
-pub(crate) mod shared;
 mod process;
 mod runtime;
+pub(crate) mod shared;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -25,7 +25,9 @@ use gantry_model::oci::state::{State, Status};
 use gantry_seccomp::Filter;
 
 pub(crate) use channel::{Channel, Message};
-pub(crate) use runtime::{Child, Outcome, START_SOCKET, connect_unix, move_device, resctrl, run, send_notify, start_address};
+pub(crate) use runtime::{
+    Child, Outcome, START_SOCKET, connect_unix, move_device, resctrl, run, send_notify, start_address,
+};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Warn;

@@ -98,7 +98,8 @@ fn target(root: BorrowedFd<'_>, place: &Placement, file: bool) -> Result<OwnedFd
         return Ok(link);
     }
     if !place.plain_target {
-        return if file { make_file(root, &place.target) } else { make_dirs(root, &place.target, DIRECTORY) }.map_err(at);
+        return if file { make_file(root, &place.target) } else { make_dirs(root, &place.target, DIRECTORY) }
+            .map_err(at);
     }
     match open_plain(root, &place.target, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -169,8 +170,7 @@ pub(crate) fn host_tree(path: &str, recursive: bool, follow: bool) -> io::Result
 
 /// Opens a detached copy of the single mount that `fd` is open on, or of the file it is open on.
 pub(super) fn tree_of(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     Ok(open_tree(fd, "", flags)?)
 }
@@ -323,7 +323,9 @@ pub(crate) fn unmount_at(root: BorrowedFd<'_>, path: &str) -> Result<(), Cause> 
     // umount2(2) takes no descriptor; a bare name in the working directory cannot lead elsewhere.
     fchdir(&directory).map_err(cause)?;
     let done = unmount(name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-    done.map_err(|error| if error == rustix::io::Errno::INVAL { "nothing is mounted there".to_owned() } else { cause(error) })
+    done.map_err(
+        |error| if error == rustix::io::Errno::INVAL { "nothing is mounted there".to_owned() } else { cause(error) },
+    )
 }
 
 /// Makes the root mount read-only.

@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn homes() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\n:::\na:x:7:7::/home/a:/bin/sh\nb:x:8:8:::\n\xff:x:9:9::/n:\n";
+        let passwd =
+            b"root:x:0:0:root:/root:/bin/sh\nbroken\n:::\na:x:7:7::/home/a:/bin/sh\nb:x:8:8:::\n\xff:x:9:9::/n:\n";
         let check = |uid, home: Option<&str>| assert_eq!(home_in(passwd, uid).as_deref(), home, "{uid}");
         check(0, Some("/root"));
         check(7, Some("/home/a"));

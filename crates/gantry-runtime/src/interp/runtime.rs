@@ -139,8 +139,8 @@ impl Runtime<'_> {
             }
             Action::ConnectConsole { path, slot } => Ok(self.slots.put(*slot, connect_unix(path).map_err(cause)?)),
             Action::ConsolePair { slot } => {
-                let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                    .map_err(cause)?;
+                let (ours, theirs) =
+                    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(cause)?;
                 self.console = Some(ours);
                 Ok(self.slots.put(*slot, theirs))
             }
@@ -154,7 +154,8 @@ impl Runtime<'_> {
     /// The socket on which the container's process waits to be started, in the container's directory.
     fn listen_start(&self) -> Result<OwnedFd, Cause> {
         let directory = self.run.directory.ok_or("the container has no directory")?;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(cause)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(cause)?;
         bind(&socket, &start_address(directory).map_err(cause)?).map_err(cause)?;
         listen(&socket, 8).map_err(cause)?;
         Ok(socket)
@@ -440,7 +441,9 @@ fn run_helper(program: &str, pid: i32, mappings: &[IdMapping]) -> Result<(), Cau
         args.extend([mapping.container_id, mapping.host_id, mapping.size].map(|n| n.to_string()));
     }
     let output = std::process::Command::new(program).args(args).output().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => format!("{program} is not installed (package uidmap); only one id can be mapped without it"),
+        std::io::ErrorKind::NotFound => {
+            format!("{program} is not installed (package uidmap); only one id can be mapped without it")
+        }
         _ => format!("{program}: {}", cause(e)),
     })?;
     if output.status.success() {
@@ -466,4 +469,3 @@ pub(crate) fn resctrl(step: &Resctrl, pid: Option<i32>) -> Result<(), Cause> {
         Resctrl::Join { path } => write_file(&format!("{path}/tasks"), &pid.unwrap_or_default().to_string()),
     }
 }
-

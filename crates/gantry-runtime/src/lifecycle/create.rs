@@ -75,7 +75,8 @@ impl Runtime {
         let path = spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
         // Where the container lies relative to the runtime matters for a relative path, and for an unprivileged user.
         let relative = !path.starts_with('/') || rootless;
-        let layout = if relative && !path.is_empty() || rootless { Layout::detect_with_own()? } else { Layout::detect()? };
+        let layout =
+            if relative && !path.is_empty() || rootless { Layout::detect_with_own()? } else { Layout::detect()? };
         let defaults = gantry_cgroup::default_device_rules();
         let user_manager = if rootless && self.systemd { gantry_cgroup::user_manager().ok() } else { None };
         let plan = plan_create(
@@ -242,7 +243,9 @@ pub(super) fn check_preserved(flags: &Flags) -> Result<()> {
     let inherited = |number: &u32| {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        flags.is_some_and(|flags| u32::from_str_radix(flags.trim(), 8).is_ok_and(|bits| bits & OFlags::CLOEXEC.bits() == 0))
+        flags.is_some_and(|flags| {
+            u32::from_str_radix(flags.trim(), 8).is_ok_and(|bits| bits & OFlags::CLOEXEC.bits() == 0)
+        })
     };
     let missing = (first..last).find(|number| !inherited(number));
     missing.map_or(Ok(()), |number| {
@@ -278,8 +281,8 @@ pub(super) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
 
 /// Lowers a configuration for a host that is given as data.
 pub(crate) fn lower_text(config: &[u8], host: &Host) -> Result<String> {
-    let spec: Spec = serde_json::from_slice(config)
-        .map_err(|cause| Error::Parse { path: "config.json".to_owned(), cause })?;
+    let spec: Spec =
+        serde_json::from_slice(config).map_err(|cause| Error::Parse { path: "config.json".to_owned(), cause })?;
     let id = gantry_model::ContainerId::new("test")?;
     let flags = Flags { console: ConsoleTo::Runtime, ..Flags::default() };
     let host = Host { cgroup_mounts: CgroupMounts { v2: true, ..host.cgroup_mounts.clone() }, ..host.clone() };

@@ -56,7 +56,9 @@ impl Runtime {
         loop {
             match channel.receive().context(|| format!("wait for the start of {id}"))? {
                 Some(Message::NotifyFd(number)) => {
-                    let Some(profile) = seccomp else { return Err(Error::InitDied("it sent a listener unasked".to_owned())) };
+                    let Some(profile) = seccomp else {
+                        return Err(Error::InitDied("it sent a listener unasked".to_owned()));
+                    };
                     let filter = filter_of(profile, self.store.root())?;
                     send_notify(&child, number, &filter, &record.state(&spec, Status::Created))?;
                     channel.send(&Message::Go).context(|| format!("start {id}"))?;
@@ -219,7 +221,9 @@ impl Runtime {
             return Ok(());
         }
         let Some(class) = class_of(id, &spec) else {
-            return Err(Error::Unsupported("the container has no class of cache and memory bandwidth to change".to_owned()));
+            return Err(Error::Unsupported(
+                "the container has no class of cache and memory bandwidth to change".to_owned(),
+            ));
         };
         let path = format!("{}/schemata", class.path);
         std::fs::write(&path, format!("{}\n", schemata.join("\n"))).context(|| format!("write {path}"))
@@ -267,7 +271,8 @@ fn shares_pids(spec: &Spec) -> bool {
 
 /// Takes away what a container without a mount namespace mounted in that of the runtime.
 pub(super) fn release_mounts(directory: &Directory, record: &Record, spec: Option<&Spec>) -> Result<()> {
-    let own = |spec: &Spec| spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.kind == "mount");
+    let own =
+        |spec: &Spec| spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.kind == "mount");
     if spec.is_some_and(own) {
         return Ok(());
     }

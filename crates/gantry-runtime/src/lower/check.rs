@@ -106,7 +106,10 @@ impl Context<'_> {
             let options = MountOptions::parse(&mount.options).unwrap_or_default();
             if (options.bind || mount.kind == "bind") && !options.data.is_empty() {
                 let data = options.data.join(",");
-                b.ignore(format!("mounts: options {data} of {}: a bind takes none for a file system", mount.destination));
+                b.ignore(format!(
+                    "mounts: options {data} of {}: a bind takes none for a file system",
+                    mount.destination
+                ));
             }
         }
         let flags = self.linux.personality.as_ref().map_or(&[][..], |given| &given.flags);

@@ -16,8 +16,8 @@ use gantry_model::oci::spec::{IdMapping, Process, Spec};
 use crate::error::{Error, Result};
 use crate::step::{Action, By, Clone_, HookKind, Slot, Stage, Step};
 
-pub use input::{CgroupMount, CgroupMounts, ConsoleTo, Flags, Host};
 pub(crate) use input::{CgroupInput, Input, complete, lacks_mappings};
+pub use input::{CgroupMount, CgroupMounts, ConsoleTo, Flags, Host};
 pub(crate) use joined::{MountsInput, lower_mounts};
 pub(crate) use process::{ExecInput, lower_exec};
 
@@ -146,14 +146,14 @@ pub(crate) fn lower(input: &Input<'_>) -> Result<Vec<Step>> {
     let spec = input.spec;
     check::check_version(&spec.oci_version)?;
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    let process = spec.process.as_ref().ok_or_else(|| Error::config("process", "it is missing, and has the program"))?;
+    let process =
+        spec.process.as_ref().ok_or_else(|| Error::config("process", "it is missing, and has the program"))?;
     if spec.mounts.len() > MAX_MOUNTS {
         return Err(Error::config("mounts", format!("{} entries, at most {MAX_MOUNTS} fit", spec.mounts.len())));
     }
     let namespaces = Namespaces::of(linux)?;
     let own_user = namespaces.has(NamespaceKind::User);
-    let context =
-        Context { input, linux, process, namespaces, opens_for_init: own_user && input.host.privileged };
+    let context = Context { input, linux, process, namespaces, opens_for_init: own_user && input.host.privileged };
     context.check()?;
     let mut b = Builder::default();
     context.ignored(&mut b);
@@ -255,11 +255,8 @@ impl Context<'_> {
         // time namespace are set before anything is in it. Both are made by init itself.
         let later = NamespaceKind::Cgroup.clone_flag() | NamespaceKind::Time.clone_flag();
         let user = NamespaceKind::User;
-        let mut clone = Clone_ {
-            namespaces: ns.new & !later,
-            into_cgroup: self.input.cgroup.clone_into,
-            ..Clone_::default()
-        };
+        let mut clone =
+            Clone_ { namespaces: ns.new & !later, into_cgroup: self.input.cgroup.clone_into, ..Clone_::default() };
         if ns.joins(user) || (ns.makes(user) && !ns.join.is_empty()) {
             // Namespaces that the container's user namespace has no power over are joined before it is entered; an
             // unprivileged runtime has power over none until it is in.
@@ -270,7 +267,8 @@ impl Context<'_> {
             let cgroups = self.input.cgroup.join.clone();
             clone.stage = Some(Stage { cgroups, join, become_root });
         } else {
-            clone.join_pid = opened.namespaces.iter().find(|(kind, _)| *kind == NamespaceKind::Pid).map(|&(_, slot)| slot);
+            clone.join_pid =
+                opened.namespaces.iter().find(|(kind, _)| *kind == NamespaceKind::Pid).map(|&(_, slot)| slot);
         }
         b.network_pending = self.network_beside(clone.stage.is_some());
         if b.network_pending {
@@ -413,7 +411,6 @@ impl Context<'_> {
         };
         sysctl::settings(&self.linux.sysctl, isolation, &self.input.spec.domainname)
     }
-
 }
 
 /// Whether an annotation asks that processes keep the groups of whoever starts the runtime: engines without privilege

@@ -107,7 +107,20 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
         b.init(Action::OpenProc { slot });
     }
     let groups = input.groups;
-    program(&mut b, &Program { process, seccomp: input.seccomp, groups, flags: input.flags, labels, proc, start: None, hook: None, notify: None })?;
+    program(
+        &mut b,
+        &Program {
+            process,
+            seccomp: input.seccomp,
+            groups,
+            flags: input.flags,
+            labels,
+            proc,
+            start: None,
+            hook: None,
+            notify: None,
+        },
+    )?;
     Ok(b.steps)
 }
 

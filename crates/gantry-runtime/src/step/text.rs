@@ -5,7 +5,9 @@ use std::fmt;
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::oci::spec::IdMapping;
 
-use super::{Action, Attributes, By, Clone_, Credentials, FsOption, Label, MountBind, MountFs, Placement, Resctrl, Source, Step};
+use super::{
+    Action, Attributes, By, Clone_, Credentials, FsOption, Label, MountBind, MountFs, Placement, Resctrl, Source, Step,
+};
 
 /// Steps as text, a line each.
 pub(crate) fn listing(steps: &[Step]) -> String {
@@ -56,7 +58,9 @@ impl fmt::Display for Action {
                 node.gid,
                 slot.0
             ),
-            Self::BindSharedRoot { path, slot } => write!(f, "bind root {path} in the shared namespace as tree {}", slot.0),
+            Self::BindSharedRoot { path, slot } => {
+                write!(f, "bind root {path} in the shared namespace as tree {}", slot.0)
+            }
             Self::NotifySocket { uid, gid, slot } => {
                 write!(f, "make notify socket for {uid}:{gid} as tree {}", slot.0)
             }

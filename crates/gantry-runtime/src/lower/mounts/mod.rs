@@ -119,7 +119,13 @@ impl Context<'_> {
         if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.input.bundle) }
     }
 
-    pub(in crate::lower) fn mount(&self, b: &mut Builder, root: Slot, parsed: &Parsed<'_>, tree: Option<Slot>) -> Result<()> {
+    pub(in crate::lower) fn mount(
+        &self,
+        b: &mut Builder,
+        root: Slot,
+        parsed: &Parsed<'_>,
+        tree: Option<Slot>,
+    ) -> Result<()> {
         let Parsed { mount, options, target } = parsed;
         let kind = mount.kind.as_str();
         let place = Placement {
@@ -225,7 +231,6 @@ impl Context<'_> {
             b.init(Action::MountBind(bind));
         }
     }
-
 }
 
 /// Holds mounts at and under `/proc` to what is safe.
@@ -238,14 +243,20 @@ fn check_proc(at: &str, parsed: &Parsed<'_>) -> Result<()> {
         }
     }
     let under = target.starts_with("/proc/");
-    let allowed = PROC_MAY_COVER.iter().any(|place| {
-        target == *place || target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
-    });
+    let allowed = PROC_MAY_COVER
+        .iter()
+        .any(|place| target == *place || target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/')));
     if under && parsed.is_bind() && !allowed {
-        return Err(Error::config(at, format!("{target} is inside proc, where a mount would hide facts from the container's tools")));
+        return Err(Error::config(
+            at,
+            format!("{target} is inside proc, where a mount would hide facts from the container's tools"),
+        ));
     }
     if under && !parsed.is_bind() && parsed.mount.kind != "tmpfs" && !allowed && parsed.mount.kind != "binfmt_misc" {
-        return Err(Error::config(at, format!("{target} is inside proc, where {} cannot be mounted", parsed.mount.kind)));
+        return Err(Error::config(
+            at,
+            format!("{target} is inside proc, where {} cannot be mounted", parsed.mount.kind),
+        ));
     }
     Ok(())
 }
