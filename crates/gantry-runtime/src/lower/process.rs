@@ -80,27 +80,7 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
     if !input.flags.no_new_keyring {
         b.init(Action::SessionKeyring { name: format!("_ses.{}", input.id) });
     }
-    if let Some(root) = input.root {
-        b.init(Action::Chroot { root });
-    }
-    if let Some(socket) = console {
-        let root = b.slot();
-        b.init(Action::OpenHere { slot: root });
-        let fit = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        let size = process.console_size.as_ref().map(|size| (fit(size.height), fit(size.width)));
-        b.init(Action::Console { root, socket, size, mount: false });
-    }
-    if let Some(affinity) = process.exec_cpu_affinity.as_ref().filter(|affinity| !affinity.final_.is_empty()) {
-        field("process.execCPUAffinity.final", cpulist::parse(&affinity.final_))?;
-        b.init(Action::CpuAffinity { list: affinity.final_.clone() });
-    }
-    if let Some(given) = &process.scheduler {
-        let attr = field("process.scheduler", scheduler::attributes(given))?;
-        b.init(Action::Scheduler { attr, policy: given.policy.clone() });
-    }
-    if let Some(given) = &process.io_priority {
-        b.init(Action::IoPriority { value: field("process.ioPriority", ioprio::value(given))? });
-    }
+    settle_exec(&mut b, input, console)?;
     let labels: Vec<Label> = labels(process, input.host).collect();
     let proc = (!labels.is_empty()).then(|| b.slot());
     if let Some(slot) = proc {
@@ -122,6 +102,33 @@ pub(crate) fn lower_exec(input: &ExecInput<'_>) -> Result<Vec<Step>> {
         },
     )?;
     Ok(b.steps)
+}
+
+/// The root, the terminal and the scheduling of a process that joins.
+fn settle_exec(b: &mut Builder, input: &ExecInput<'_>, console: Option<Slot>) -> Result<()> {
+    let process = input.process;
+    if let Some(root) = input.root {
+        b.init(Action::Chroot { root });
+    }
+    if let Some(socket) = console {
+        let root = b.slot();
+        b.init(Action::OpenHere { slot: root });
+        let fit = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        let size = process.console_size.as_ref().map(|size| (fit(size.height), fit(size.width)));
+        b.init(Action::Console { root, socket, size, mount: false });
+    }
+    if let Some(affinity) = process.exec_cpu_affinity.as_ref().filter(|affinity| !affinity.final_.is_empty()) {
+        field("process.execCPUAffinity.final", cpulist::parse(&affinity.final_))?;
+        b.init(Action::CpuAffinity { list: affinity.final_.clone() });
+    }
+    if let Some(given) = &process.scheduler {
+        let attr = field("process.scheduler", scheduler::attributes(given))?;
+        b.init(Action::Scheduler { attr, policy: given.policy.clone() });
+    }
+    if let Some(given) = &process.io_priority {
+        b.init(Action::IoPriority { value: field("process.ioPriority", ioprio::value(given))? });
+    }
+    Ok(())
 }
 
 /// Where a terminal of a process goes, as a slot.
