@@ -264,11 +264,22 @@ impl Location {
     fn thaw_after_kill(&self) -> Result<(), Error> {
         match self.v1_dir("freezer") {
             Some(dir) => match io::write(&dir.join("freezer.state"), "THAWED") {
-                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+                Ok(()) => self.take_back(dir),
+                Err(Errno::NOENT | Errno::NODEV) => Ok(()),
                 Err(errno) => Err(io::write_error(&dir.join("freezer.state"), "THAWED", errno)),
             },
             None => Ok(()),
         }
+    }
+
+    /// Moves what somebody put into another freezer cgroup, which may be frozen, back into the thawed one.
+    fn take_back(&self, freezer: &Path) -> Result<(), Error> {
+        let here = pids_of(freezer)?;
+        for pid in self.pids()?.into_iter().filter(|pid| !here.contains(pid)) {
+            // One that has ended meanwhile needs nothing.
+            let _ = io::write(&freezer.join("cgroup.procs"), &pid.to_string());
+        }
+        Ok(())
     }
 
     /// Removes the cgroup with everything below it, in every hierarchy, and stops the unit. Processes that are still in it

@@ -20,6 +20,8 @@ use crate::record::{Directory, Record};
 use crate::step::HookKind;
 
 const KILL: i32 = 9;
+/// How long a killed process is waited for before it is looked for what keeps it.
+const PROMPTLY: Duration = Duration::from_millis(200);
 /// How long a killed process is waited for.
 const DEATH: Duration = Duration::from_secs(10);
 
@@ -131,7 +133,11 @@ impl Runtime {
             if status == Status::Paused {
                 errors.note(record.cgroup.thaw().map_err(Error::from));
             }
-            await_death(&process);
+            if !dies_within(&process, PROMPTLY) {
+                // It may be frozen where the container does not know of it.
+                errors.note(record.cgroup.kill_all(KILL).map_err(Error::from));
+                await_death(&process);
+            }
         }
         if record.pid != 0 {
             errors.note(kill_rest(&record));
@@ -289,6 +295,10 @@ fn kill_rest(record: &Record) -> Result<()> {
 }
 
 pub(super) fn await_death(process: &std::os::fd::OwnedFd) {
-    let timeout = Timespec::try_from(DEATH).ok();
-    let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref());
+    dies_within(process, DEATH);
+}
+
+fn dies_within(process: &std::os::fd::OwnedFd, time: Duration) -> bool {
+    let timeout = Timespec::try_from(time).ok();
+    poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ended| ended > 0)
 }
