@@ -81,7 +81,11 @@ fn watch_v2(dir: &Path) -> Result<OomWatch, Error> {
     let fail = |errno| Error::kernel(format!("watch the memory of {}", dir.display()), errno);
     let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(fail)?;
     for file in ["memory.events", "cgroup.events"] {
-        inotify::add_watch(&fd, dir.join(file), inotify::WatchFlags::MODIFY).map_err(fail)?;
+        match inotify::add_watch(&fd, dir.join(file), inotify::WatchFlags::MODIFY) {
+            // A host that does not count memory has none to tell of; the end of the cgroup is told all the same.
+            Err(Errno::NOENT) if file == "memory.events" => {}
+            result => drop(result.map_err(fail)?),
+        }
     }
     // Counted from here on: what happened earlier is no event.
     let kills = kills(dir, "memory.events")?;
