@@ -154,7 +154,9 @@ impl Runtime {
     /// Removes cgroup, classes and record, and runs the poststop hooks.
     fn clear(&self, directory: &Directory, record: &Record, spec: Option<&Spec>) -> Result<()> {
         let mut errors = Errors::default();
-        errors.note(record.cgroup.delete().map_err(Error::from));
+        if record.pid != 0 || is_ours(record) {
+            errors.note(record.cgroup.delete().map_err(Error::from));
+        }
         errors.note(release_mounts(directory, record, spec));
         for path in record.resctrl.iter().rev() {
             match rustix::fs::rmdir(path) {
@@ -294,7 +296,21 @@ fn kill_rest(record: &Record) -> Result<()> {
     Ok(record.cgroup.kill_all(KILL)?)
 }
 
-pub(super) fn await_death(process: &std::os::fd::OwnedFd) {
+pub(super) /// Whether a cgroup belongs to a container whose making was cut off before its process was known. That process ends by
+/// itself without the runtime that made it; who stays is another's, whose cgroup the configuration named.
+fn is_ours(record: &Record) -> bool {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let empty = || record.cgroup.pids().map_or(true, |pids| pids.is_empty());
+    for _ in 0..DEATH.as_millis() / PAUSE.as_millis() {
+        if empty() {
+            return true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    empty()
+}
+
+fn await_death(process: &std::os::fd::OwnedFd) {
     dies_within(process, DEATH);
 }
 
