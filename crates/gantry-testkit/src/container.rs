@@ -32,6 +32,8 @@ pub struct Container<'k> {
     pub spec: Spec,
     /// Written in place of `spec`: for configurations that the types cannot say.
     pub raw: Option<String>,
+    /// The runtime; the run's own unless a test puts another in its place.
+    pub runtime: PathBuf,
     /// Options before the subcommand, besides `--root`.
     pub global: Vec<String>,
     /// Words before the runtime's own path, as `setpriv --reuid 1 ...`.
@@ -66,6 +68,7 @@ impl<'k> Container<'k> {
             dir,
             id,
             raw: None,
+            runtime: kit.runtime.clone(),
             global: Vec::new(),
             prefix: Vec::new(),
             env: Vec::new(),
@@ -159,7 +162,7 @@ impl<'k> Container<'k> {
     /// A command of the runtime: global options, then `words`.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut line: Vec<String> = self.prefix.clone();
-        line.push(self.kit.runtime.display().to_string());
+        line.push(self.runtime.display().to_string());
         line.extend(["--root".to_owned(), self.state_root().display().to_string()]);
         line.extend(self.global.iter().cloned());
         line.extend(words.iter().map(|&word| word.to_owned()));

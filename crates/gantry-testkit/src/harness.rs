@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn ends() {
         let check = |ended: Outcome, leaks: &[&str], expect: &str| {
-            let leaks = leaks.iter().map(|&text| text.to_owned()).collect();
+            let leaks: Vec<String> = leaks.iter().map(|&text| text.to_owned()).collect();
             assert_eq!(format!("{:?}", judge(Ok(ended), &leaks)), expect);
         };
         check(Ok(()), &[], "None");

@@ -17,6 +17,8 @@ mod manage;
 mod mounts;
 mod namespaces;
 mod process;
+mod rootless;
+mod security;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,8 @@ fn tests() -> Vec<Test> {
         limits::tests,
         manage::tests,
         input::tests,
+        rootless::tests,
+        security::tests,
     ];
     areas.iter().flat_map(|area| area()).collect()
 }

@@ -47,9 +47,13 @@ fn executables(watch: Duration, ready: &Path) -> io::Result<Value> {
         let reopened = format!("/proc/self/fd/{}", file.as_raw_fd());
         let until = Instant::now() + Duration::from_secs(2);
         let answer = loop {
-            let opened = OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&reopened);
-            match opened {
-                Ok(_) => break "ok".to_owned(),
+            let written = OpenOptions::new()
+                .append(true)
+                .custom_flags(OFlags::NONBLOCK.bits() as i32)
+                .open(&reopened)
+                .and_then(|mut file| io::Write::write_all(&mut file, b"x"));
+            match written {
+                Ok(()) => break "ok".to_owned(),
                 Err(error) if attempt::name(&error) == "ETXTBSY" && Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
