@@ -296,7 +296,7 @@ fn kill_rest(record: &Record) -> Result<()> {
     Ok(record.cgroup.kill_all(KILL)?)
 }
 
-pub(super) /// Whether a cgroup belongs to a container whose making was cut off before its process was known. That process ends by
+/// Whether a cgroup belongs to a container whose making was cut off before its process was known. That process ends by
 /// itself without the runtime that made it; who stays is another's, whose cgroup the configuration named.
 fn is_ours(record: &Record) -> bool {
     const PAUSE: Duration = Duration::from_millis(20);
@@ -310,7 +310,7 @@ fn is_ours(record: &Record) -> bool {
     empty()
 }
 
-fn await_death(process: &std::os::fd::OwnedFd) {
+pub(super) fn await_death(process: &std::os::fd::OwnedFd) {
     dies_within(process, DEATH);
 }
 
