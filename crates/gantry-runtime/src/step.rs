@@ -334,6 +334,8 @@ pub struct Placement {
     pub propagation: Vec<u32>,
     /// Whether the way to the target must be free of symbolic links: for proc and sysfs.
     pub plain_target: bool,
+    /// Whether the target may lie in a procfs; where it may not, no link can lead it there.
+    pub covers_proc: bool,
     /// Whether a symbolic link at the target's end is mounted on itself, rather than followed.
     pub on_link: bool,
 }

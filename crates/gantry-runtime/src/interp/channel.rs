@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     send, socketpair,
@@ -93,6 +94,11 @@ impl Channel {
     /// Takes a connected socket of that type.
     pub(crate) fn from_socket(socket: OwnedFd) -> Self {
         Self(socket)
+    }
+
+    /// Waits for the far end without a limit from here on.
+    pub(crate) fn wait_for_ever(&self) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, None)?)
     }
 
     /// Sends a message.

@@ -10,6 +10,7 @@ use gantry_sys::exec::{CStringList, execve};
 use gantry_sys::{misc, ns, sched, seccomp};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
 
@@ -335,9 +336,13 @@ impl<'r, 'a> Init<'r, 'a> {
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 result => result.map_err(cause)?,
             };
+            // One that says nothing must not keep the container from being started by another.
+            let patience = Some(std::time::Duration::from_secs(2));
+            set_socket_timeout(&connection, Timeout::Recv, patience).map_err(cause)?;
             let channel = Channel::from_socket(connection);
             // One that goes away without a word, such as a runtime that is killed, has not started it.
             if matches!(channel.receive(), Ok(Some(Message::Go))) {
+                channel.wait_for_ever().map_err(cause)?;
                 self.channel = Some(channel);
                 return Ok(());
             }

@@ -89,8 +89,18 @@ fn place(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, place: &Placement, file: b
     Ok(())
 }
 
-/// Opens the target of a mount, making it where it is missing.
+/// Opens the target of a mount, making it where it is missing. One that a link of the root file system leads into procfs
+/// is refused: what lies there is what the container's tools trust.
 fn target(root: BorrowedFd<'_>, place: &Placement, file: bool) -> Result<OwnedFd, Cause> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let target = open_target(root, place, file)?;
+    if !place.covers_proc && rustix::fs::fstatfs(&target).map_err(cause)?.f_type as u64 == PROC_SUPER_MAGIC {
+        return Err("the target lies in a procfs, of which nothing may be covered there".to_owned());
+    }
+    Ok(target)
+}
+
+fn open_target(root: BorrowedFd<'_>, place: &Placement, file: bool) -> Result<OwnedFd, Cause> {
     let at = |error: io::Error| format!("open target: {}", cause(error));
     if place.on_link
         && let Some(link) = super::paths::open_link(root, &place.target).map_err(at)?

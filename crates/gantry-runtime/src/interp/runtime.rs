@@ -368,7 +368,12 @@ pub(crate) fn send_notify(
         fds: vec!["seccompFd".to_owned()],
         pid: child.pid,
         metadata: filter.listener_metadata.clone(),
-        state: state_at(state, Status::Creating, child.pid),
+        // Of a container that is being made nothing is known but its first process, which this is. For one that is there
+        // the state is its own, also when another process joins it.
+        state: match state.pid {
+            None => state_at(state, Status::Creating, child.pid),
+            Some(_) => state.clone(),
+        },
     };
     let text = serde_json::to_vec(&document).map_err(|e| failed(e.to_string()))?;
     let socket = connect_unix(path).map_err(|e| failed(format!("{path}: {}", cause(e))))?;

@@ -136,6 +136,7 @@ impl Context<'_> {
             propagation: options.propagation.iter().map(|p| p.ms_flags() as u32).collect(),
             plain_target: matches!(kind, "proc" | "sysfs"),
             on_link: options.dest_nofollow,
+            covers_proc: target == "/proc" || may_cover(target) || kind == "binfmt_misc",
         };
         if parsed.is_bind() {
             let source = tree.map_or_else(|| Source::Path(self.host_path(&mount.source)), Source::Tree);
@@ -233,6 +234,12 @@ impl Context<'_> {
     }
 }
 
+/// Whether a path under procfs is one of those that a mount may cover.
+fn may_cover(target: &str) -> bool {
+    let below = |place: &&str| target.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    PROC_MAY_COVER.iter().any(|place| below(&place))
+}
+
 /// Holds mounts at and under `/proc` to what is safe.
 fn check_proc(at: &str, parsed: &Parsed<'_>) -> Result<()> {
     let target = parsed.target.as_str();
@@ -243,16 +250,14 @@ fn check_proc(at: &str, parsed: &Parsed<'_>) -> Result<()> {
         }
     }
     let under = target.starts_with("/proc/");
-    let allowed = PROC_MAY_COVER
-        .iter()
-        .any(|place| target == *place || target.strip_prefix(place).is_some_and(|rest| rest.starts_with('/')));
+    let allowed = may_cover(target);
     if under && parsed.is_bind() && !allowed {
         return Err(Error::config(
             at,
             format!("{target} is inside proc, where a mount would hide facts from the container's tools"),
         ));
     }
-    if under && !parsed.is_bind() && parsed.mount.kind != "tmpfs" && !allowed && parsed.mount.kind != "binfmt_misc" {
+    if under && !parsed.is_bind() && !allowed && parsed.mount.kind != "binfmt_misc" {
         return Err(Error::config(
             at,
             format!("{target} is inside proc, where {} cannot be mounted", parsed.mount.kind),
