@@ -18,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootless;
+mod seccomp;
 mod security;
 
 use std::os::unix::process::CommandExt;
@@ -65,6 +66,7 @@ fn tests() -> Vec<Test> {
         manage::tests,
         input::tests,
         rootless::tests,
+        seccomp::tests,
         security::tests,
     ];
     areas.iter().flat_map(|area| area()).collect()

@@ -44,6 +44,8 @@ pub fn tests() -> Vec<Test> {
         test("security::cve_2026_30892_users_of_exec", exec_users),
         test("security::cve_2023_25809_cgroup_of_a_rootless_container", rootless_cgroup),
         test("security::cve_2016_9962_joining_process", joining_process),
+        test("security::cve_2021_43784_long_messages", long_messages),
+        test("security::missing_kernel_interfaces_fail_closed", missing_interfaces).seconds(90.0),
         test("security::fifo_of_start_is_not_reachable", start_channel),
         test("security::masked_paths_cannot_be_unmounted", unmount_masks),
         test("security::read_only_paths_cannot_be_remounted", remount),
@@ -503,6 +505,90 @@ fn remount(kit: &Kit) -> Outcome {
     ]);
     let output = container.run_ok()?.stdout;
     ensure_eq!(output.as_str(), "EPERM\nEROFS\n", "answers");
+    Ok(())
+}
+
+/// Parts of a configuration whose length does not fit 16 bits: what one process of the runtime tells another must not be
+/// cut off or taken for something else.
+fn long_messages(kit: &Kit) -> Outcome {
+    let long = "x".repeat(70_000);
+    let changes: [(&str, fn(&mut Container<'_>, &str)); 4] = [
+        ("namespace path", |c, long| c.spec.join_namespace("network", &format!("/{long}"))),
+        ("working directory", |c, long| c.spec.process_mut().cwd = format!("/{long}")),
+        ("mount target", |c, long| c.spec.mounts.push(mount(&format!("/{long}"), "tmpfs", "tmpfs", &[]))),
+        ("mappings", |c, _| {
+            c.spec.map_users(&(0..5000).map(|id| mapping(id, 100_000 + 2 * id, 1)).collect::<Vec<_>>())
+        }),
+    ];
+    for (what, change) in changes {
+        let mut container = kit.container()?;
+        change(&mut container, &long);
+        let output = container.run()?;
+        ensure!(
+            output.status.code().is_some_and(|code| code != 0),
+            "a {what} that is too long: exit {}",
+            output.code()
+        );
+        nothing_left(&container)?;
+    }
+    let mut container = kit.container()?;
+    container.spec.process_mut().env.push(format!("LONG={long}"));
+    let report = container.run_json()?;
+    ensure_eq!(at(&report, "/env/LONG").as_str().map(str::len), Some(long.len()), "length of a long variable");
+    Ok(())
+}
+
+/// Without an interface of newer kernels the runtime does without it in full, or refuses; it never does less.
+fn missing_interfaces(kit: &Kit) -> Outcome {
+    let strace = host::need_tool("strace")?;
+    let calls =
+        ["openat2", "open_tree", "move_mount", "mount_setattr", "fsopen", "clone3", "close_range", "pidfd_open"];
+    for call in calls {
+        let mut container = kit.container()?;
+        fs::write(container.rootfs("secret"), "secret")?;
+        let source = container.host_dir("source")?;
+        fs::create_dir(source.join("sub"))?;
+        container.host_mount("tmpfs", "tmpfs", &source.join("sub"), "size=1m")?;
+        container.mount(mount("/m", "bind", &source.display().to_string(), &["rbind", "rro"]));
+        container.spec.linux_mut().masked_paths.push("/secret".into());
+        container.spec.set_args(&[
+            "/init",
+            "cat",
+            "/secret",
+            "+",
+            "try",
+            "create",
+            "/m/x",
+            "+",
+            "try",
+            "create",
+            "/m/sub/x",
+            "+",
+            "try",
+            "write",
+            "/proc/sys/kernel/domainname",
+            "x",
+            "+",
+            "attack",
+            "escape",
+            "+",
+            "fds",
+        ]);
+        container.write_config()?;
+        container.prefix =
+            vec![strace.display().to_string(), "-f".into(), "-qq".into(), "-o".into(), "/dev/null".into()];
+        container.prefix.push(format!("--inject={call}:error=ENOSYS"));
+        let output = container.call(&["run", &container.id])?;
+        container.prefix.clear();
+        if !output.status.success() {
+            // What a killed runtime leaves is the matter of other tests; this one is not to be killed.
+            ensure!(output.status.code().is_some(), "without {call}: {}", output.text());
+            continue;
+        }
+        let (answers, rest) = output.stdout.split_once('[').unwrap_or_default();
+        ensure_eq!(answers, "EROFS\nEROFS\nEROFS\n", "answers without {call}");
+        check_closed(&format!("[{rest}"))?;
+    }
     Ok(())
 }
 
