@@ -76,13 +76,15 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Sets a signal to its default action; one that cannot be set (SIGKILL, SIGSTOP, the C library's own) stays as it is.
+pub fn default_action(signal: i32) {
+    // SAFETY: SIG_DFL installs no handler, and a refusal changes nothing.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Sets every signal to its default action and unblocks all, so that a program starts with neither of ours.
 pub fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler; a signal that cannot be set (SIGKILL, SIGSTOP, the C library's own) is
-        // refused with EINVAL, which leaves it as it was.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    (1..=64).for_each(default_action);
     // SAFETY: the set is initialised by sigemptyset before it is read.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();

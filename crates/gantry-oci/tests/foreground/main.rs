@@ -25,7 +25,7 @@ type Case = (&'static str, fn() -> Outcome);
 fn main() -> ExitCode {
     // Whoever runs the tests in the background may ignore signals for them, and a shell cannot trap what it was started
     // to ignore.
-    gantry_sys::clone::reset_signals();
+    [Signal::INT, Signal::QUIT].into_iter().for_each(|signal| gantry_sys::clone::default_action(signal.as_raw()));
     let args: Vec<String> = std::env::args().collect();
     if let Some("--supervise") = args.get(1).map(String::as_str) {
         return match supervisor(&args[2], &args[3]) {
@@ -140,8 +140,7 @@ impl Drop for Supervisor {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let _ = self.0.kill();
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-            let _ = rustix::process::Pid::from_raw(child)
-                .map(|child| rustix::process::kill_process(child, rustix::process::Signal::KILL));
+            let _ = Pid::from_raw(child).map(|child| kill_process(child, Signal::KILL));
         }
         let _ = self.0.wait();
     }
