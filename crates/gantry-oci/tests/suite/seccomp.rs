@@ -243,7 +243,7 @@ fn privileged(kit: &Kit) -> Outcome {
 }
 
 fn mode(kit: &Kit) -> Outcome {
-    let mut container = kit.container()?;
+    let container = kit.container()?;
     expect(&container.run_json()?, &[("/seccomp", "0"), ("/seccomp_filters", "0")])?;
     let mut container = kit.container()?;
     filter(&mut container, &all_but(&json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO" }])))?;

@@ -103,6 +103,12 @@ fn act(words: &[&str]) -> io::Result<()> {
             let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw).ok_or(Errno::INVAL)?;
             Ok(rustix::process::test_kill_process(pid)?)
         }
+        ["keyring"] => gantry_sys::misc::join_session_keyring(c"gantry-probe").map(drop),
+        ["personality", persona] => gantry_sys::sched::set_personality(persona.parse().map_err(|_| Errno::INVAL)?),
+        ["unshare", "user"] => gantry_sys::ns::unshare(0x1000_0000),
+        ["unshare", "mount"] => gantry_sys::ns::unshare(0x2_0000),
+        ["thread-name"] => Ok(rustix::thread::set_name(c"renamed")?),
+        ["dumpable"] => Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?),
         _ => Err(io::Error::other("no such attempt")),
     }
 }
