@@ -8,6 +8,7 @@
 mod check;
 mod checkpoint;
 mod console;
+mod crash;
 mod exec;
 mod hooks;
 mod input;
@@ -68,6 +69,7 @@ fn tests() -> Vec<Test> {
         rootless::tests,
         seccomp::tests,
         security::tests,
+        crash::tests,
     ];
     areas.iter().flat_map(|area| area()).collect()
 }
