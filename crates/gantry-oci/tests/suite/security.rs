@@ -165,7 +165,7 @@ fn descriptor_cwd(kit: &Kit, exec: bool) -> Outcome {
         let output = if exec {
             container.exec_with(&["--cwd", &cwd], &words)?
         } else {
-            container.spec.process_mut().cwd = cwd.clone();
+            container.spec.process_mut().cwd.clone_from(&cwd);
             container.spec.set_args(&words);
             container.run()?
         };
@@ -512,12 +512,13 @@ fn remount(kit: &Kit) -> Outcome {
 /// cut off or taken for something else.
 fn long_messages(kit: &Kit) -> Outcome {
     let long = "x".repeat(70_000);
-    let changes: [(&str, fn(&mut Container<'_>, &str)); 4] = [
+    type Change = fn(&mut Container<'_>, &str);
+    let changes: [(&str, Change); 4] = [
         ("namespace path", |c, long| c.spec.join_namespace("network", &format!("/{long}"))),
         ("working directory", |c, long| c.spec.process_mut().cwd = format!("/{long}")),
         ("mount target", |c, long| c.spec.mounts.push(mount(&format!("/{long}"), "tmpfs", "tmpfs", &[]))),
         ("mappings", |c, _| {
-            c.spec.map_users(&(0..5000).map(|id| mapping(id, 100_000 + 2 * id, 1)).collect::<Vec<_>>())
+            c.spec.map_users(&(0..5000).map(|id| mapping(id, 100_000 + 2 * id, 1)).collect::<Vec<_>>());
         }),
     ];
     for (what, change) in changes {
