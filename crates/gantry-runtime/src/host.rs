@@ -75,12 +75,17 @@ pub fn resctrl() -> Option<String> {
 /// How a mount of type cgroup is made, from the hierarchies of the host and the container's place in them.
 pub(crate) fn cgroup_mounts(layout: &Layout, location: &Location) -> CgroupMounts {
     let text = |path: &Path| path.to_string_lossy().into_owned();
+    // Where the container has no cgroup it stays in this process's own, and is shown no more than that.
+    let stays = |mount: &gantry_cgroup::Mount| {
+        let own = mount.own.as_deref().map(|own| own.trim_start_matches('/')).filter(|own| !own.is_empty());
+        text(&own.map_or_else(|| mount.point.clone(), |own| mount.point.join(own)))
+    };
     let mut mounts = CgroupMounts { v2: layout.is_v2(), ..CgroupMounts::default() };
     for mount in &layout.v1 {
         let subsystems: Vec<String> =
             mount.name.iter().map(|name| format!("name={name}")).chain(mount.controllers.iter().cloned()).collect();
         let own = |h: &&gantry_cgroup::Hierarchy| h.subsystems.iter().any(|s| subsystems.contains(s));
-        let host_path = location.v1.iter().find(own).map_or_else(|| text(&mount.point), |h| text(&h.dir));
+        let host_path = location.v1.iter().find(own).map_or_else(|| stays(mount), |h| text(&h.dir));
         let options = match &mount.name {
             Some(name) => vec![("none".to_owned(), None), ("name".to_owned(), Some(name.clone()))],
             None => mount.controllers.iter().map(|controller| (controller.clone(), None)).collect(),
@@ -94,7 +99,7 @@ pub(crate) fn cgroup_mounts(layout: &Layout, location: &Location) -> CgroupMount
         mounts.hierarchies.push(CgroupMount { dir, options, v2: false, host_path });
     }
     if let Some(mount) = &layout.unified {
-        let host_path = location.unified_dir().map_or_else(|| text(&mount.point), text);
+        let host_path = location.unified_dir().map_or_else(|| stays(mount), text);
         mounts.hierarchies.push(CgroupMount { dir: "unified".to_owned(), options: vec![], v2: true, host_path });
     }
     mounts

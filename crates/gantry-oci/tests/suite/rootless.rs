@@ -214,6 +214,9 @@ fn written(kit: &Kit) -> Outcome {
     let report = container.run_json()?;
     expect(&report, &[("/uid", "0"), ("/uid_map", "[[0,65534,1]]")])?;
     ensure!(mount_at(&report, "/sys").is_some(), "no /sys among {}", at(&report, "/mounts"));
+    // Where the container has no cgroup, its runtime's is all that is shown, and not to be written to.
+    let Some(cgroup) = mount_at(&report, "/sys/fs/cgroup") else { return outcome::fail("no cgroup is mounted") };
+    ensure!(at(cgroup, "/options").as_array().is_some_and(|all| all.contains(&"ro".into())), "writable: {cgroup}");
     nothing_left(&container)
 }
 

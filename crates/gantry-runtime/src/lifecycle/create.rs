@@ -111,6 +111,11 @@ impl Runtime {
         if decided.cgroup.may_go_without {
             // Hierarchies that refuse this user are left out, and with them the steps that would enter them.
             decided.cgroup.prepare()?;
+            if !decided.host.cgroup_mounts.hierarchies.is_empty() {
+                // A mount shows what was made, and the runtime's own cgroup where nothing was.
+                let layout = Layout::detect_with_own()?;
+                decided.host.cgroup_mounts = host::cgroup_mounts(&layout, &decided.cgroup.location);
+            }
             decided.steps = lower_with(request, &decided.spec, &decided.host, &decided.cgroup)?;
             decided.steps.retain(|step| !is_early_cgroup(step, &decided.cgroup));
         }
