@@ -232,7 +232,8 @@ impl Directory {
         }
     }
 
-    /// Removes the directory with all that is in it; the record goes last.
+    /// Removes the directory with all that is in it, after everything that the record tells of: that goes first, and with
+    /// it the container.
     pub fn remove(&self) -> Result<()> {
         let mut buffer = Vec::with_capacity(4096);
         let mut names = Vec::new();
@@ -243,7 +244,7 @@ impl Directory {
             let entry = entry.context(|| format!("read {}", self.path))?;
             names.push(entry.file_name().to_owned());
         }
-        names.sort_by_key(|name| name.as_c_str() == c"state.json");
+        names.sort_by_key(|name| name.as_c_str() != c"state.json");
         for name in names.iter().filter(|name| !matches!(name.as_bytes(), b"." | b"..")) {
             match unlinkat(&self.fd, name.as_c_str(), AtFlags::empty()) {
                 Err(Errno::NOENT) => {}

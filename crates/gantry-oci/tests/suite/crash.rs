@@ -16,7 +16,7 @@ use gantry_testkit::{Container, Kit, Outcome, Test, ensure, ensure_eq, host};
 use crate::check::{nothing_left, test};
 
 /// Moments of each command that are tried unless `GANTRY_TEST_POINTS` says otherwise.
-const POINTS: u64 = 10;
+const POINTS: u64 = 20;
 /// Seconds that the processes of a killed command have to end by themselves.
 const GRACE: f64 = 5.0;
 
@@ -93,7 +93,10 @@ fn with_hooks(container: &mut Container<'_>) {
 }
 
 fn points() -> u64 {
-    std::env::var("GANTRY_TEST_POINTS").ok().and_then(|text| text.parse().ok()).unwrap_or(POINTS).max(1)
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    // A machine that is slow by a factor tries so many fewer.
+    let usual = || (POINTS / number("GANTRY_TEST_SLOW").unwrap_or(1).max(1)).max(2);
+    number("GANTRY_TEST_POINTS").unwrap_or_else(usual).max(1)
 }
 
 /// The seed of this run's choice.

@@ -237,7 +237,7 @@ impl Context<'_> {
 /// Whether a path under procfs is one of those that a mount may cover.
 fn may_cover(target: &str) -> bool {
     let below = |place: &&str| target.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    PROC_MAY_COVER.iter().any(|place| below(&place))
+    PROC_MAY_COVER.iter().any(below)
 }
 
 /// Holds mounts at and under `/proc` to what is safe.
