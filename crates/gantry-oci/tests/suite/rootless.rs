@@ -124,7 +124,7 @@ fn give_range(container: &mut Container<'_>) -> Outcome {
         }
         let file = container.kit.dir().join(name);
         fs::write(&file, format!("{own}nobody:1200000:65536\n"))?;
-        std::os::unix::fs::chown(&file, Some(0), Some(0))?;
+        chown(&file, Some(0), Some(0))?;
         rustix::mount::mount_bind(&file, target.as_str())?;
     }
     Ok(())
@@ -280,7 +280,7 @@ fn terminal(kit: &Kit) -> Outcome {
 fn limit_refused(kit: &Kit) -> Outcome {
     let mut container = kit.container()?;
     rootless(&mut container)?;
-    container.spec.resources_mut().pids = Some(Pids { limit: Some(20), ..Pids::default() });
+    container.spec.resources_mut().pids = Some(Pids { limit: Some(20) });
     check_refused(&container, "limits need a cgroup that this user may change")
 }
 
@@ -388,7 +388,7 @@ fn delegated_limit(kit: &Kit) -> Outcome {
     let mut container = kit.container()?;
     rootless(&mut container)?;
     delegated = Delegated::make(&mut container, hierarchy)?;
-    container.spec.resources_mut().pids = Some(Pids { limit: Some(20), ..Pids::default() });
+    container.spec.resources_mut().pids = Some(Pids { limit: Some(20) });
     container.start_waiting()?;
     let dir = delegated.dir.join(&container.id);
     ensure_eq!(fs::read_to_string(dir.join("pids.max"))?.trim(), "20", "limit of {}", dir.display());
