@@ -25,7 +25,9 @@ type Case = (&'static str, fn() -> Outcome);
 fn main() -> ExitCode {
     // Whoever runs the tests in the background may ignore signals for them, and a shell cannot trap what it was started
     // to ignore.
-    [Signal::INT, Signal::QUIT].into_iter().for_each(|signal| gantry_sys::clone::default_action(signal.as_raw()));
+    for signal in [Signal::INT, Signal::QUIT] {
+        gantry_sys::clone::default_action(signal.as_raw());
+    }
     let args: Vec<String> = std::env::args().collect();
     if let Some("--supervise") = args.get(1).map(String::as_str) {
         return match supervisor(&args[2], &args[3]) {

@@ -508,11 +508,13 @@ fn remount(kit: &Kit) -> Outcome {
     Ok(())
 }
 
+/// How a configuration is changed, by way of a path outside.
+type Change = fn(&mut Container<'_>, &str);
+
 /// Parts of a configuration whose length does not fit 16 bits: what one process of the runtime tells another must not be
 /// cut off or taken for something else.
 fn long_messages(kit: &Kit) -> Outcome {
     let long = "x".repeat(70_000);
-    type Change = fn(&mut Container<'_>, &str);
     let changes: [(&str, Change); 4] = [
         ("namespace path", |c, long| c.spec.join_namespace("network", &format!("/{long}"))),
         ("working directory", |c, long| c.spec.process_mut().cwd = format!("/{long}")),
