@@ -816,10 +816,10 @@ fn device_cgroup(kit: &Kit) -> Outcome {
             access: Some("rm".into()),
         });
         let tries: [&[&str]; 4] = [
-            &["mknod", "c", "/tmp/log", "1", "11"],
-            &["open", "/tmp/log"],
-            &["mknod", "c", "/tmp/null", "1", "3"],
-            &["open-rw", "/tmp/null"],
+            &["mknod", "c", "/dev/kernel-log", "1", "11"],
+            &["open", "/dev/kernel-log"],
+            &["mknod", "c", "/dev/other-null", "1", "3"],
+            &["open-rw", "/dev/other-null"],
         ];
         let (_, answers) = report_and_try(&mut container, &tries)?;
         let made = if allow {
