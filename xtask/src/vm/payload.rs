@@ -114,7 +114,8 @@ pub fn write(request: &Request, staging: &Path, disk: &Path) -> Result<()> {
 /// themselves in time get eight times as much.
 fn environment(request: &Request) -> String {
     format!(
-        "GANTRY_REPO='{}'\nGANTRY_VM_BOOT={boot}\nGANTRY_LANE=vm-{boot}\nGANTRY_OCI=/gantry/bin/gantry-oci\nRUST_BACKTRACE=1\nGANTRY_TEST_SLOW=8\n",
+        "GANTRY_REPO='{0}'\nGANTRY_VM_BOOT={boot}\nGANTRY_LANE=vm-{boot}\nGANTRY_OCI=/gantry/bin/gantry-oci\nRUST_BACKTRACE=1\nGANTRY_TEST_SLOW=8\n\
+         INSTA_WORKSPACE_ROOT='{0}'\nINSTA_UPDATE=no\n",
         sh::root().display(),
         boot = request.boot.name()
     )
