@@ -42,12 +42,19 @@ pub fn run(image: &Image, request: &Request, each_line: &mut dyn FnMut(&[u8])) -
         fetch_results(&scratch.0.join("results"), &logs);
         return Ok(code);
     }
-    show_console(&logs.join("console.log"));
+    let console = logs.join("console.log");
+    show_console(&console);
+    if fs::read(&console).is_ok_and(|text| String::from_utf8_lossy(&text).contains(PANIC)) {
+        bail!("the kernel of the {} boot ended with a panic ({PANIC:?} in {})", request.boot.name(), console.display());
+    }
     if !ended_in_time {
         bail!("the {} boot did not end within {} s", request.boot.name(), request.timeout);
     }
     bail!("the {} boot ended without a result ({status}); its console is in {}", request.boot.name(), logs.display())
 }
+
+/// What a kernel says when it gives up.
+pub const PANIC: &str = "Kernel panic - not syncing";
 
 /// Passes the guest's output on until it ends. If the time is over first, the machine is ended, and the answer is no.
 fn stream(child: &mut Child, timeout: u64, each_line: &mut dyn FnMut(&[u8])) -> bool {
