@@ -121,17 +121,18 @@ fn qemu(image: &Image, request: &Request, payload: &Path, scratch: &Path, logs: 
 }
 
 /// KVM if the processor has it and we may use it. A `/dev/kvm` without the processor's flag is an emulation of it that
-/// does not carry a whole kernel.
+/// does not carry a whole kernel. Emulated processors share one thread: with one each, a kernel that changes its own code
+/// makes another run into the middle of an instruction now and then.
 fn accelerator() -> &'static str {
     match std::env::var("GANTRY_VM_ACCEL").as_deref() {
         Ok("kvm") => return "kvm",
-        Ok("tcg") => return "tcg,thread=multi",
+        Ok("tcg") => return "tcg,thread=single",
         _ => {}
     }
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let hardware = flags.split_whitespace().any(|word| word == "vmx" || word == "svm");
     let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    if hardware && usable { "kvm" } else { "tcg,thread=multi" }
+    if hardware && usable { "kvm" } else { "tcg,thread=single" }
 }
 
 /// Unpacks the files that the guest left, beside its console's log.

@@ -47,7 +47,10 @@ fn signals_reach_everyone_and_leave_the_pause() {
     c.location().freeze().unwrap();
     c.location().kill_all(15).unwrap();
     assert!(c.location().frozen().unwrap());
-    assert_eq!(c.location().pids().unwrap().len(), 3);
+    // What is frozen by version 2 dies of a fatal signal all the same; by version 1 it waits for the thaw.
+    if !c.location().is_v2() {
+        assert_eq!(c.location().pids().unwrap().len(), 3);
+    }
     c.location().thaw().unwrap();
     wait_until("no process", || c.location().pids().unwrap().is_empty());
 }
