@@ -53,8 +53,11 @@ fn need_criu(kit: &Kit) -> Outcome {
     let criu = need_tool("criu")?;
     kit.need_busybox()?;
     let check = || {
-        let output = Command::new(&criu).arg("check").output().map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let place = kit.container().map_err(|_| "there is no place for its output".to_owned())?;
+        let mut check = Command::new(&criu);
+        let output = gantry_testkit::command::run(check.arg("check"), &place.output_dir(), kit.time(20.0));
+        let output = output.map_err(|error| error.to_string())?;
+        let said = output.stderr.trim().to_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
     };
     match USABLE.get_or_init(check) {
@@ -418,8 +421,10 @@ fn failed(kit: &Kit) -> Outcome {
     let images = images(&container);
     let pid = container.pid()?.to_string();
     let inside = |words: &[&str]| -> Outcome {
-        let done = Command::new(&nsenter).args(["-t", &pid, "-m", "/bin/busybox"]).args(words).output()?;
-        ensure!(done.status.success(), "{words:?} in the container: {done:?}");
+        let mut command = Command::new(&nsenter);
+        command.args(["-t", &pid, "-m", "/bin/busybox"]).args(words);
+        let done = gantry_testkit::command::run(&mut command, &container.output_dir(), kit.time(10.0))?;
+        ensure!(done.status.success(), "{words:?} in the container: {}", done.text());
         Ok(())
     };
     inside(&["mount", "-t", "ramfs", "none", "/mnt"])?;
