@@ -122,18 +122,7 @@ impl Context<'_> {
             let size = self.console_size();
             b.init(Action::Console { root, socket, size, mount: true });
         }
-        let cwd = clean(&self.process.cwd);
-        if cwd != "/" {
-            b.init(Action::MakeDirectory { root, path: cwd });
-        }
-        self.hooks(b, By::Runtime, HookKind::Prestart);
-        self.hooks(b, By::Runtime, HookKind::CreateRuntime);
-        self.hooks(b, By::Init, HookKind::CreateContainer);
-        if self.needs_proc() {
-            let slot = b.slot();
-            b.init(Action::OpenProc { slot });
-            opened.proc = Some(slot);
-        }
+        self.before_root(b, root, opened);
         if self.input.flags.no_pivot {
             b.init(Action::MoveRoot { root });
         } else {
@@ -151,6 +140,22 @@ impl Context<'_> {
             b.init(Action::MaskPaths { root, null, paths, label: self.linux.mount_label.clone() });
         }
         Ok(root)
+    }
+
+    /// What is done last before the root is changed, while the host's paths are still seen.
+    fn before_root(&self, b: &mut Builder, root: Slot, opened: &mut Opened) {
+        let cwd = clean(&self.process.cwd);
+        if cwd != "/" {
+            b.init(Action::MakeDirectory { root, path: cwd });
+        }
+        self.hooks(b, By::Runtime, HookKind::Prestart);
+        self.hooks(b, By::Runtime, HookKind::CreateRuntime);
+        self.hooks(b, By::Init, HookKind::CreateContainer);
+        if self.needs_proc() {
+            let slot = b.slot();
+            b.init(Action::OpenProc { slot });
+            opened.proc = Some(slot);
+        }
     }
 
     /// A container without a mount namespace: its root is changed, and what is mounted there lies in the runtime's
@@ -177,18 +182,7 @@ impl Context<'_> {
             b.init(Action::OpenRoot { path, slot: root });
             root
         };
-        let cwd = clean(&self.process.cwd);
-        if cwd != "/" {
-            b.init(Action::MakeDirectory { root, path: cwd });
-        }
-        self.hooks(b, By::Runtime, HookKind::Prestart);
-        self.hooks(b, By::Runtime, HookKind::CreateRuntime);
-        self.hooks(b, By::Init, HookKind::CreateContainer);
-        if self.needs_proc() {
-            let slot = b.slot();
-            b.init(Action::OpenProc { slot });
-            opened.proc = Some(slot);
-        }
+        self.before_root(b, root, opened);
         b.init(Action::Chroot { root });
         Ok(root)
     }
