@@ -248,6 +248,14 @@ impl Context<'_> {
         plain && ns.makes(NamespaceKind::Network) && self.input.host.privileged
     }
 
+    /// Who sets limits. They hold before the program starts, and until then the container's process is busy with its file
+    /// system, so it need not wait: unless it asks for what the kernel grants by these very limits, real time (v1's
+    /// `cpu.rt_runtime_us`), processors and memory nodes (cpuset).
+    fn limits_by(&self) -> By {
+        let judged = self.process.scheduler.is_some() || self.linux.memory_policy.is_some();
+        if judged { By::Runtime } else { By::Beside }
+    }
+
     /// Makes the process, and what has to be done to it from outside before it can go on.
     fn clone_process(&self, b: &mut Builder, opened: &Opened, limits: &[CgroupStep]) -> Result<()> {
         let ns = &self.namespaces;
@@ -279,8 +287,7 @@ impl Context<'_> {
             b.push(By::Beside, Action::MakeNetwork);
         }
         b.push(By::Beside, Action::Record);
-        // Limits hold before the program starts; until then the container's process is busy with its file system.
-        b.cgroup(By::Beside, limits);
+        b.cgroup(self.limits_by(), limits);
         b.cgroup(By::Runtime, &self.input.cgroup.after);
         self.resctrl(b, false)?;
         if ns.makes(user) {
