@@ -1,0 +1,1 @@
+//! EROFS images, written as a stream.

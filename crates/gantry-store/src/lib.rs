@@ -1,0 +1,1 @@
+//! Content, layers and snapshots on disk.
