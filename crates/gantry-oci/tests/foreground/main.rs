@@ -25,7 +25,7 @@ type Case = (&'static str, fn() -> Outcome);
 fn main() -> ExitCode {
     // Whoever runs the tests in the background may ignore signals for them, and a shell cannot trap what it was started
     // to ignore.
-    for signal in [Signal::INT, Signal::QUIT] {
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
         gantry_sys::clone::default_action(signal.as_raw());
     }
     let args: Vec<String> = std::env::args().collect();
