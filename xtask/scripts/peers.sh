@@ -30,7 +30,7 @@ install_box() {
         mount --bind /etc/resolv.conf "$box/etc/resolv.conf" 2>/dev/null || cp /etc/resolv.conf "$box/etc/"
         printf "#!/bin/sh\nexit 101\n" >"$box/usr/sbin/policy-rc.d"; chmod +x "$box/usr/sbin/policy-rc.d"
         chroot "$box" apt-get -q update
-        DEBIAN_FRONTEND=noninteractive chroot "$box" apt-get -q install -y "$@"' - "$box" "${missing[@]}" >&2
+        DEBIAN_FRONTEND=noninteractive chroot "$box" apt-get -q install -y --no-install-recommends "$@"' - "$box" "${missing[@]}" >&2
 }
 
 in_box() { nsenter -m -t "$1" -r -w test -e /.in-the-box -a ! -e /.old/usr 2>/dev/null; }

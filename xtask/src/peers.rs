@@ -8,26 +8,36 @@ use std::process::{Command, ExitCode};
 
 /// What is installed in the box.
 const PACKAGES: &[&str] = &[
+    "apache2-utils",
+    "buildah",
     "busybox-static",
     "ca-certificates",
     "containerd",
     "containernetworking-plugins",
     "criu",
     "crun",
+    "curl",
+    "docker-buildx",
     "docker-cli",
+    "docker-registry",
     "docker.io",
     "fuse-overlayfs",
     "iproute2",
     "iptables",
     "jq",
     "nftables",
+    "openssl",
     "passt",
     "podman",
     "procps",
     "python3",
     "runc",
+    "skopeo",
     "strace",
     "uidmap",
+    "umoci",
+    "wrk",
+    "zstd",
 ];
 
 const SCRIPT: &str = include_str!("../scripts/peers.sh");
