@@ -4,6 +4,8 @@
 pub mod digest;
 pub mod id;
 pub mod image;
+pub mod logrecord;
+pub mod monitor;
 pub mod names;
 pub mod oci;
 pub mod platform;
