@@ -1,7 +1,10 @@
 //! What is tried: everything that reads a document from outside, with the documents to begin from.
 
+use gantry_model::image::{Document, ImageConfig, media};
 use gantry_model::oci::seccomp::Seccomp;
 use gantry_model::oci::spec::Spec;
+use gantry_model::platform::Platform;
+use gantry_model::reference::Reference;
 use gantry_runtime::{Host, lower_text};
 use gantry_seccomp::{Arch, Filter, compile, verify};
 
@@ -19,6 +22,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "lower", seeds: configs, run: lower },
     Target { name: "seccomp", seeds: profiles, run: seccomp },
     Target { name: "seccomp-cache", seeds: cached, run: seccomp_cache },
+    Target { name: "reference", seeds: references, run: reference },
+    Target { name: "manifest", seeds: documents, run: manifest },
 ];
 
 /// Configurations: the ordinary one, one with every field of the specification, and inputs that once did harm.
@@ -42,6 +47,61 @@ fn profiles() -> Vec<Vec<u8>> {
 fn cached() -> Vec<Vec<u8>> {
     let profiles = profiles().into_iter().filter_map(|text| serde_json::from_slice::<Seccomp>(&text).ok());
     profiles.filter_map(|profile| compile(&profile, Arch::X86_64).ok()).map(|filter| filter.to_bytes()).collect()
+}
+
+/// References of every form.
+fn references() -> Vec<Vec<u8>> {
+    let hex = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+    let mut texts: Vec<Vec<u8>> =
+        ["nginx", "me/app:1.2-x_y", "docker.io/library/nginx:1", "localhost:5000/a/b__c/d---e:t", "[::1]:80/a.b:T"]
+            .map(|text| text.as_bytes().to_vec())
+            .into();
+    texts.push(format!("registry.example:443/x/y:z@sha256:{hex}").into_bytes());
+    texts.push(format!("x@sha512:{hex}{hex}").into_bytes());
+    texts
+}
+
+/// Manifests, indexes and configurations of images, in the form of both specifications.
+fn documents() -> Vec<Vec<u8>> {
+    [
+        include_bytes!("../corpus/manifest-oci.json").as_slice(),
+        include_bytes!("../corpus/manifest-docker.json"),
+        include_bytes!("../corpus/index-oci.json"),
+        include_bytes!("../corpus/index-docker.json"),
+        include_bytes!("../corpus/image-config.json"),
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+/// Reading a reference; what is accepted is the same after it was written, in full and as people write it.
+fn reference(input: &[u8]) {
+    let Ok(reference) = String::from_utf8_lossy(input).parse::<Reference>() else { return };
+    for text in [reference.to_string(), reference.familiar()] {
+        assert_eq!(text.parse().as_ref(), Ok(&reference), "{text:?}");
+    }
+    drop(reference.with_default_tag().target());
+}
+
+/// Reading an image's documents; what is accepted is the same after it was written.
+fn manifest(input: &[u8]) {
+    for served in ["", media::OCI_MANIFEST, media::OCI_INDEX] {
+        let Ok(document) = Document::parse(input, served) else { continue };
+        drop(document.children());
+        let text = match &document {
+            Document::Manifest(manifest) => serde_json::to_vec(manifest),
+            Document::Index(index) => {
+                let chosen = index.select(&Platform::host());
+                assert!(chosen.is_none_or(|one| index.manifests.contains(one)));
+                serde_json::to_vec(index)
+            }
+        };
+        let again = text.map(|text| Document::parse(&text, served));
+        assert!(matches!(&again, Ok(Ok(again)) if *again == document), "{document:?} became {again:?}");
+    }
+    if let Ok(config) = ImageConfig::parse(input) {
+        assert!(serde_json::to_vec(&config).is_ok(), "{config:?} cannot be written");
+    }
 }
 
 /// Reading a configuration, to its last field.
@@ -100,6 +160,12 @@ mod tests {
             compile(&serde_json::from_slice(&profile).unwrap(), Arch::X86_64).unwrap();
         }
         assert_eq!(cached().len(), profiles().len());
+        for text in references() {
+            String::from_utf8(text).unwrap().parse::<Reference>().unwrap();
+        }
+        for text in documents() {
+            assert!(Document::parse(&text, "").is_ok() || ImageConfig::parse(&text).is_ok());
+        }
     }
 
     #[test]

@@ -102,7 +102,10 @@ impl Reference {
 
     /// The whole reference as people write it: `nginx:latest`.
     pub fn familiar(&self) -> String {
-        let mut text = if self.registry == DEFAULT_REGISTRY { self.familiar_name().to_owned() } else { self.name() };
+        let short = self.familiar_name();
+        // Some repositories would be read as a registry, or an id, if they stood alone.
+        let plain = self.registry == DEFAULT_REGISTRY && split_registry(short).0.is_none() && !looks_like_id(short);
+        let mut text = if plain { short.to_owned() } else { self.name() };
         self.push_ending(&mut text);
         text
     }
@@ -147,7 +150,7 @@ impl FromStr for Reference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        if text.len() == 64 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)) {
+        if looks_like_id(text) {
             return Err(InvalidReference::LooksLikeId(text.to_owned()));
         }
         let (rest, digest) = match text.split_once('@') {
@@ -172,6 +175,10 @@ impl FromStr for Reference {
         };
         Self::new(registry.unwrap_or(DEFAULT_REGISTRY), &full, tag, digest)
     }
+}
+
+fn looks_like_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }
 
 /// The registry, if the first component is one, and the rest.
@@ -291,6 +298,10 @@ mod tests {
         check("[::1]:5000/app", "[::1]:5000/app", "[::1]:5000/app");
         check("a__b/c-----d.e", "docker.io/a__b/c-----d.e", "a__b/c-----d.e");
         check("1.2.3.4:80/x", "1.2.3.4:80/x", "1.2.3.4:80/x");
+        check("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c");
+        check("docker.io/localhost/c", "docker.io/localhost/c", "docker.io/localhost/c");
+        let id = format!("docker.io/library/{HEX}");
+        check(&id, &id, &id);
         let digest = format!("nginx:1@sha256:{HEX}");
         check(&digest, &format!("docker.io/library/{digest}"), &digest);
     }
