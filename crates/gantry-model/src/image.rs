@@ -59,9 +59,8 @@ impl Compression {
     pub fn detect(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame, as chunked zstd files may begin with.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            // The second is a skippable frame, as chunked zstd files may begin with.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
     }
@@ -184,6 +183,7 @@ pub struct Index {
 }
 
 /// Either of the two documents that a tag may point to.
+#[allow(clippy::large_enum_variant, reason = "there are few at a time, and a box would be in the way of every match")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// The manifest of one image.

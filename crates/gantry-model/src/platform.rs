@@ -32,10 +32,19 @@ pub struct Platform {
 #[error("{0:?} is no platform: one looks like linux/amd64 or linux/arm/v7")]
 pub struct InvalidPlatform(String);
 
+/// The processor that this program was built for.
+const HOST: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else {
+    "unknown"
+};
+
 impl Platform {
     /// Linux on the processor that this program was built for.
     pub fn host() -> Self {
-        let (architecture, variant) = normalize(std::env::consts::ARCH, None);
+        let (architecture, variant) = normalize(HOST, None);
         Self { architecture, os: "linux".to_owned(), variant, ..Self::default() }
     }
 

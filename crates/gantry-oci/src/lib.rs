@@ -4,7 +4,6 @@
 //! It is a library so that tests and developer commands read the same table of commands as the executable.
 
 pub mod cli;
-pub mod console;
 pub mod features;
 pub mod foreground;
 pub mod log;

@@ -4,6 +4,7 @@
 //! out ([`step`]). What has been made is recorded under the state root before it is made, so that whatever is cut off
 //! can be removed wholly ([`record`]).
 
+pub mod console;
 pub mod error;
 pub mod host;
 pub mod notify;
@@ -11,7 +12,6 @@ pub mod record;
 pub mod seal;
 pub mod step;
 
-mod console;
 mod criu;
 mod filter;
 mod interp;

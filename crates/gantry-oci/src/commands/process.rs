@@ -9,8 +9,8 @@ use gantry_model::oci::spec::{Capabilities, Process, Spec, User};
 use gantry_oci::cli::{Create, Exec, ExecProcess, ProcessChanges, Run};
 use gantry_oci::foreground::{self, Blocked};
 use gantry_oci::log::Log;
-use gantry_oci::{console, time};
-use gantry_runtime::{ConsoleTo, Container, CreateRequest, Created, ExecRequest, Flags, Runtime, notify};
+use gantry_oci::time;
+use gantry_runtime::{ConsoleTo, Container, CreateRequest, Created, ExecRequest, Flags, Runtime, console, notify};
 
 use super::{Failure, failure, print, read_file, text};
 

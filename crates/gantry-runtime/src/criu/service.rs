@@ -162,7 +162,7 @@ fn hand_out(places: Option<Places<'_>>, to: BorrowedFd<'_>) -> Result<Handed> {
         numbers.extend(fd.as_raw_fd().to_ne_bytes());
     }
     numbers.push(0);
-    crate::console::send_fd(to, theirs.as_fd(), &numbers).context(|| "hand out a socket of criu")?;
+    crate::console::send_descriptor(to, theirs.as_fd(), &numbers).context(|| "hand out a socket of criu")?;
     Ok(Handed { socket: ours, directories })
 }
 

@@ -109,7 +109,7 @@ impl Channel {
 
     /// Sends a message with a descriptor.
     pub(crate) fn send_with(&self, message: &Message, fd: BorrowedFd<'_>) -> io::Result<()> {
-        crate::console::send_fd(self.0.as_fd(), fd, &message.encode())
+        crate::console::send_descriptor(self.0.as_fd(), fd, &message.encode())
     }
 
     /// Waits for a message; none means that the far end is closed.

@@ -48,7 +48,7 @@ pub(super) fn open_pty(root: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result
 
 /// Sends the master over a connected unix socket.
 pub(super) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Cause> {
-    crate::console::send_fd(socket, master, b"/dev/ptmx").map_err(cause)
+    crate::console::send_terminal(socket, master).map_err(cause)
 }
 
 /// Mounts the slave at `/dev/console`, by descriptor on both sides.

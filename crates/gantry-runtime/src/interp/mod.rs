@@ -25,9 +25,7 @@ use gantry_model::oci::state::{State, Status};
 use gantry_seccomp::Filter;
 
 pub(crate) use channel::{Channel, Message};
-pub(crate) use runtime::{
-    Child, Outcome, START_SOCKET, connect_unix, move_device, resctrl, run, send_notify, start_address,
-};
+pub(crate) use runtime::{Child, Outcome, START_SOCKET, move_device, resctrl, run, send_notify, start_address};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Warn;

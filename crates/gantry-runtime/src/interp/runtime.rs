@@ -1,6 +1,7 @@
 //! The runtime's side of the steps.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::oci::spec::IdMapping;
@@ -9,9 +10,7 @@ use gantry_sys::clone::{ForkOptions, Forked, exit_now, fork};
 use gantry_sys::mount::set_attributes;
 use gantry_sys::ns;
 use rustix::fs::OFlags;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, socketpair,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, PidfdGetfdFlags, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
     set_dumpable_behavior, waitid,
@@ -22,6 +21,7 @@ use super::init::{Init, set_affinity, set_rlimit, stage, write_file};
 use super::mounts::{Cause, host_tree, propagate};
 use super::paths::open_host;
 use super::{Run, Slots, hooks, state_at, step_error};
+use crate::console::connect;
 use crate::error::{Context, Error, Result, cause_text};
 use crate::step::{Action, By, Clone_, Resctrl, Step};
 
@@ -137,7 +137,9 @@ impl Runtime<'_> {
                 };
                 set_attributes(self.slots.get(*tree)?.as_fd(), c"", &attributes).map_err(cause)
             }
-            Action::ConnectConsole { path, slot } => Ok(self.slots.put(*slot, connect_unix(path).map_err(cause)?)),
+            Action::ConnectConsole { path, slot } => {
+                Ok(self.slots.put(*slot, connect(Path::new(path)).map_err(cause)?))
+            }
             Action::ConsolePair { slot } => {
                 let (ours, theirs) =
                     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(cause)?;
@@ -284,7 +286,7 @@ impl Runtime<'_> {
     /// The terminal's master, which the container's process sent.
     fn take_console(&mut self) -> Option<OwnedFd> {
         let socket = self.console.take()?;
-        crate::console::receive_master(socket.as_fd()).ok()
+        crate::console::receive_terminal(socket.as_fd()).ok()
     }
 }
 
@@ -376,8 +378,8 @@ pub(crate) fn send_notify(
         },
     };
     let text = serde_json::to_vec(&document).map_err(|e| failed(e.to_string()))?;
-    let socket = connect_unix(path).map_err(|e| failed(format!("{path}: {}", cause(e))))?;
-    crate::console::send_fd(socket.as_fd(), fd.as_fd(), &text).map_err(|e| failed(cause(e)))
+    let socket = connect(Path::new(path)).map_err(|e| failed(format!("{path}: {}", cause(e))))?;
+    crate::console::send_descriptor(socket.as_fd(), fd.as_fd(), &text).map_err(|e| failed(cause(e)))
 }
 
 /// The address of the start socket, by the directory's descriptor: a path may be longer than an address can be.
@@ -388,20 +390,6 @@ pub(crate) fn start_address(directory: std::os::fd::BorrowedFd<'_>) -> std::io::
 
 /// The name of the start socket in the container's directory. It is there from creation until the start.
 pub(crate) const START_SOCKET: &str = "start.sock";
-
-pub(crate) fn connect_unix(path: &str) -> std::io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // An address has room for 107 bytes; a longer path is reached through its directory.
-    if path.len() < 108 {
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        return Ok(socket);
-    }
-    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-    let directory = open_host(parent, OFlags::PATH | OFlags::DIRECTORY)?;
-    let short = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&directory));
-    connect(&socket, &SocketAddrUnix::new(short)?)?;
-    Ok(socket)
-}
 
 /// Makes a user namespace with mappings, held by a process that ends at once.
 fn user_namespace(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd, Cause> {

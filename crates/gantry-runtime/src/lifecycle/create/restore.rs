@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use gantry_model::ContainerId;
 use gantry_model::names::namespace::NamespaceKind;
@@ -14,13 +15,14 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 
 use super::super::checkpoint::{log_directory, make_directories, need_root, places, succeed};
 use super::{CreateRequest, Created, Decided, new_record, undo, write_pid_file};
+use crate::console::connect;
 use crate::criu::option::{Kind, ManageCgroups};
 use crate::criu::plan::{self, RESTORE_LOG, RestoreFacts, STREAMS};
 use crate::criu::service::{self, Event, Service};
 use crate::criu::{RestoreRequest, facts, root};
 use crate::error::{Context, Error, Result, cause_text};
 use crate::interp::paths::open_host;
-use crate::interp::{connect_unix, hooks, move_device, resctrl};
+use crate::interp::{hooks, move_device, resctrl};
 use crate::lifecycle::Runtime;
 use crate::lower::ConsoleTo;
 use crate::record::{Directory, MAX_DOCUMENT, Record, start_time};
@@ -82,7 +84,9 @@ fn bring_back(
 ) -> Result<Created> {
     make_resctrl(decided, None)?;
     let console = match &request.flags.console {
-        ConsoleTo::Socket(path) => Some(connect_unix(path).context(|| format!("connect to console socket {path}"))?),
+        ConsoleTo::Socket(path) => {
+            Some(connect(Path::new(path)).context(|| format!("connect to console socket {path}"))?)
+        }
         _ => None,
     };
     let handed = handed_over(decided)?;
@@ -115,7 +119,7 @@ fn bring_back(
     drop(lock);
     match (console, master) {
         (Some(socket), Some(master)) => {
-            crate::console::send_fd(socket.as_fd(), master.as_fd(), b"/dev/ptmx")
+            crate::console::send_terminal(socket.as_fd(), master.as_fd())
                 .context(|| "send the terminal to the console socket")?;
             Ok(created)
         }
