@@ -29,12 +29,14 @@ demo:
 bench:
 	scripts/setup
 	$(XTASK) bench runtime
+	$(XTASK) bench images
 
 install: build
-	install -D -m 755 "$$($(XTASK) dist)" $(DESTDIR)$(PREFIX)/bin/gantry-oci
+	install -D -m 755 "$$($(XTASK) dist runtime)" $(DESTDIR)$(PREFIX)/bin/gantry-oci
+	install -D -m 755 "$$($(XTASK) dist program)" $(DESTDIR)$(PREFIX)/bin/gantry
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/gantry-oci
+	rm -f $(DESTDIR)$(PREFIX)/bin/gantry-oci $(DESTDIR)$(PREFIX)/bin/gantry
 
 # Also ends the peers' box, and removes it and the disk of the virtual machine.
 clean:

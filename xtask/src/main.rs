@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod peers;
+mod s3;
 mod sh;
 mod test;
 mod tidy;
@@ -24,7 +25,7 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
     ("demo", "a Debian in a container with limits, seen from inside and outside", demo::main),
-    ("dist", "build the runtime as it is installed, small and linked against musl", dist::main),
+    ("dist", "build what is installed, and print where it is", dist::main),
     ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),

@@ -5,15 +5,16 @@
 
 use crate::counts::{self, Counts};
 use crate::vm::payload;
-use crate::{peers, sh, vm};
+use crate::{peers, s3, sh, vm};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// The crates whose tests need neither root nor a kernel of any kind.
-const PURE: &[&str] = &["gantry-model", "gantry-seccomp", "xtask"];
+const PURE: &[&str] = &["gantry-model", "gantry-seccomp", "gantry-tar", "gantry-erofs", "xtask"];
 
 /// A lane: its name, what it is, and how it runs.
 struct Lane {
@@ -27,7 +28,7 @@ const LANES: &[Lane] = &[
     Lane { name: "unit", what: "crates that touch nothing", run: unit },
     Lane { name: "root", what: "this host, as root", run: root },
     Lane { name: "fuzz", what: "parsers against damaged input, for a short time", run: fuzz },
-    Lane { name: "peers", what: "cgroup v2 alone, and engines that use our runtime", run: peers_lane },
+    Lane { name: "peers", what: "cgroup v2 alone, engines that use our runtime, images", run: peers_lane },
     Lane { name: "vm", what: "another kernel: AppArmor, SELinux, systemd", run: vm_lane },
 ];
 
@@ -153,11 +154,18 @@ fn root(journal: &mut Journal) -> Result<()> {
         cargo.args(["--exclude", package]);
     }
     let runtime = crate::dist::runtime()?;
-    journal.tests("tests as root", cargo.env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime))
+    cargo.env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime);
+    // Kept until the tests have ended.
+    let storage = s3::start();
+    match &storage {
+        Ok(storage) => drop(cargo.env("GANTRY_S3_ENDPOINT", storage.endpoint())),
+        Err(error) => journal.skip("tests of the registry on S3", &format!("{error:#}")),
+    }
+    journal.tests("tests as root", &mut cargo)
 }
 
 fn fuzz(journal: &mut Journal) -> Result<()> {
-    journal.tests("fuzz", &mut own(&["fuzz", "--seconds", "20"])?)
+    journal.tests("fuzz", &mut own(&["fuzz", "--seconds", "60"])?)
 }
 
 fn peers_lane(journal: &mut Journal) -> Result<()> {
@@ -175,9 +183,16 @@ fn peers_lane(journal: &mut Journal) -> Result<()> {
         journal.tests(&test.name, command.env("GANTRY_LANE", "peers-v2").env("GANTRY_OCI", runtime))?;
     }
     journal.line("--- engines with our runtime in place of theirs");
-    let script = sh::root().join("xtask/scripts/drop-in.sh");
-    let (script, runtime) = (script.to_string_lossy(), runtime.to_string_lossy());
-    journal.tests("engines", &mut peers::command("sealed", &["bash", &*script, &*runtime]))
+    sealed(journal, "engines", "drop-in.sh", runtime)?;
+    journal.line("--- images, registries and clients of others with ours");
+    sealed(journal, "images", "images.sh", &crate::dist::test_program()?)
+}
+
+/// Runs a script that tests an executable in the sealed box.
+fn sealed(journal: &mut Journal, name: &str, script: &str, executable: &Path) -> Result<()> {
+    let script = sh::root().join("xtask/scripts").join(script);
+    let (script, executable) = (script.to_string_lossy(), executable.to_string_lossy());
+    journal.tests(name, &mut peers::command("sealed", &["bash", &*script, &*executable]))
 }
 
 fn vm_lane(journal: &mut Journal) -> Result<()> {

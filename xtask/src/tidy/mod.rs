@@ -59,6 +59,7 @@ const RULES: &[(&str, Rule)] = &[
     ("unsafe-fenced", rules::unsafe_fenced),
     ("lints-inherited", rules::lints_inherited),
     ("pure-crates", rules::pure_crates),
+    ("runtime-graph", rules::runtime_graph),
     ("flat-layout", rules::flat_layout),
     ("module-docs", rules::module_docs),
     ("links-resolve", rules::links_resolve),

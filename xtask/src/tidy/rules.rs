@@ -1,13 +1,20 @@
 //! The rules about where code may stand and what it may use.
 
 use super::{File, Finding, code};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The crate that may hold unsafe code.
 const UNSAFE_CRATE: &str = "crates/gantry-sys/";
 
-/// The crates that decide and do nothing else: no I/O, no clock, no chance.
-const PURE: &[&str] = &["crates/gantry-model/", "crates/gantry-seccomp/"];
+/// The crates that decide and do nothing else: no I/O of their own, no clock, no chance. What they read from or write to
+/// is given to them.
+const PURE: &[&str] = &["crates/gantry-model/", "crates/gantry-seccomp/", "crates/gantry-tar/", "crates/gantry-erofs/"];
+
+/// The executable that is small, and starts in a millisecond.
+const RUNTIME: &str = "gantry-oci";
+
+/// What it may not depend on, by whichever way.
+const FOREIGN_TO_RUNTIME: &[&str] = &["tokio", "mio", "hyper", "reqwest", "axum", "rustls", "redb"];
 
 /// What a pure crate may not depend on.
 const IMPURE_CRATES: &[&str] =
@@ -95,6 +102,34 @@ fn dependencies(manifest: &str) -> BTreeSet<&str> {
     let section = manifest.split("[dependencies]").nth(1).unwrap_or_default();
     let lines = section.lines().take_while(|line| !line.starts_with('['));
     lines.filter_map(|line| line.split(['=', '.', ' ']).next()).filter(|name| !name.is_empty()).collect()
+}
+
+/// The runtime is synchronous and talks to the kernel: nothing that it is built from, or tested with, is for networks.
+pub fn runtime_graph(files: &[File]) -> Vec<Finding> {
+    let Some(lock) = files.iter().find(|file| file.path == "Cargo.lock") else { return Vec::new() };
+    let packages = locked(&lock.text);
+    let (mut reached, mut ahead) = (BTreeSet::new(), vec![RUNTIME]);
+    while let Some(name) = ahead.pop() {
+        if reached.insert(name) {
+            ahead.extend(packages.get(name).into_iter().flatten());
+        }
+    }
+    let foreign = FOREIGN_TO_RUNTIME.iter().filter(|name| reached.contains(**name));
+    foreign.map(|name| Finding::new(lock, 0, format!("{RUNTIME} depends on {name}"))).collect()
+}
+
+/// The packages of a lock file, each with the names of those that it depends on.
+fn locked(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in text.split("[[package]]").skip(1) {
+        let Some(name) = package.lines().find_map(|line| line.strip_prefix("name = ")) else { continue };
+        let list = package.split_once("dependencies = [").map_or("", |(_, rest)| rest);
+        let list = list.lines().skip(1).take_while(|line| *line != "]");
+        // Two versions of one name count as one: the list then names the version too.
+        let names = list.filter_map(|line| line.trim().trim_matches(['"', ',']).split(' ').next());
+        packages.entry(name.trim_matches('"')).or_default().extend(names);
+    }
+    packages
 }
 
 /// Crates lie side by side, each in a folder of its own name.
@@ -205,6 +240,16 @@ mod tests {
             &["crates/gantry-model/src/a.rs:1", "crates/gantry-model/src/a.rs:2"],
         );
         check(pure_crates, &[("crates/gantry-sys/src/a.rs", "use std::fs;")], &[]);
+    }
+
+    #[test]
+    fn the_runtime_is_synchronous() {
+        let package =
+            |name: &str, needs: &str| format!("[[package]]\nname = \"{name}\"\ndependencies = [\n{needs}]\n\n");
+        let good = package("gantry-oci", " \"a 1.0.0\",\n") + &package("a", "") + &package("b", " \"tokio\",\n");
+        let bad = package("gantry-oci", " \"b\",\n \"a 1.0.0\",\n") + &package("a", " \"tokio\",\n");
+        check(runtime_graph, &[("Cargo.lock", &good)], &[]);
+        check(runtime_graph, &[("Cargo.lock", &bad)], &["Cargo.lock:0"]);
     }
 
     #[test]
