@@ -57,6 +57,11 @@ impl Blocked {
         Ok(Self { set, before })
     }
 
+    /// The signals.
+    pub(crate) fn set(&self) -> &SigSet {
+        &self.set
+    }
+
     /// The mask of before, for the child to make its own before exec.
     pub fn before(&self) -> &SigSet {
         &self.before
@@ -142,7 +147,7 @@ fn forward(process: Process<'_>, number: i32, log: &Log) {
 }
 
 /// Reaps what has ended, until the process is among it; `None` if it still runs.
-fn reap(process: Process<'_>) -> io::Result<Option<ExitStatus>> {
+pub(crate) fn reap(process: Process<'_>) -> io::Result<Option<ExitStatus>> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if Some(pid) == Pid::from_raw(process.pid) => {

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod features;
 pub mod foreground;
 pub mod log;
+pub mod monitor;
 pub mod output;
 pub mod template;
 pub mod time;

@@ -3,6 +3,7 @@
 mod commands;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -20,6 +21,11 @@ const EXEC_FAILED: u8 = 255;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if let [_, verb, launch] = &args[..]
+        && verb == "monitor"
+    {
+        return monitor(&args, launch.as_ref());
+    }
     let invocation = match cli::parse(args.iter().skip(1).cloned()) {
         Ok(invocation) => invocation,
         Err(refused) => {
@@ -37,6 +43,21 @@ fn main() -> ExitCode {
         Err(error) => {
             log.error(error);
             ExitCode::from(failed)
+        }
+    }
+}
+
+/// What an engine starts, and nobody types: see `gantry_oci::monitor`.
+fn monitor(args: &[OsString], launch: &Path) -> ExitCode {
+    // The one clock of the program.
+    #[allow(clippy::disallowed_methods)]
+    let clock: fn() -> SystemTime = SystemTime::now;
+    let sealed = gantry_runtime::seal::ensure(args).map_err(gantry_oci::monitor::Error::from);
+    match sealed.and_then(|()| gantry_oci::monitor::main(launch, clock, || ARENA.retire())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gantry-oci: monitor: {error}");
+            ExitCode::from(FAILED)
         }
     }
 }

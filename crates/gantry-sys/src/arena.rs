@@ -28,6 +28,12 @@ impl Arena {
         Self { area: UnsafeCell::new([0; SIZE]), taken: AtomicUsize::new(0) }
     }
 
+    /// Takes what is left of the area, so that everything further is given back when it is dropped: for a program that
+    /// comes to live for long after all.
+    pub fn retire(&self) {
+        self.taken.store(SIZE, Ordering::Relaxed);
+    }
+
     fn start(&self) -> usize {
         self.area.get() as usize
     }

@@ -15,6 +15,7 @@ mod input;
 mod lifecycle;
 mod limits;
 mod manage;
+mod monitor;
 mod mounts;
 mod namespaces;
 mod process;
@@ -65,6 +66,7 @@ fn tests() -> Vec<Test> {
         checkpoint::tests,
         limits::tests,
         manage::tests,
+        monitor::tests,
         input::tests,
         rootless::tests,
         seccomp::tests,

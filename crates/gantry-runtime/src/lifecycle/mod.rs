@@ -120,6 +120,11 @@ impl Container {
     pub fn take_notify(&mut self) -> Option<OwnedFd> {
         self.notify.take()
     }
+
+    /// How many processes in its cgroup the kernel has killed for want of memory; 0 where that is not counted.
+    pub fn oom_kills(&self) -> u64 {
+        self.record.cgroup.oom_kill_count().unwrap_or(0)
+    }
 }
 
 /// A container as it is found.
