@@ -1,0 +1,1 @@
+//! From the archive of a layer to an image.

@@ -1,0 +1,1 @@
+//! Images that are written, and read back by a reader of its own.
