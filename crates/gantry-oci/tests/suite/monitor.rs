@@ -182,7 +182,7 @@ fn slow_reader(kit: &Kit) -> Outcome {
         let mut all = Vec::new();
         client.read_to_end(&mut all).map(|_| all)
     });
-    let (mut all, mut buffer) = (Vec::new(), [0; 40_000]);
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 40_000]);
     loop {
         let count = slow.read(&mut buffer)?;
         if count == 0 {
