@@ -1,0 +1,188 @@
+//! The keeper: one thread of the store for all that nobody waits for.
+//!
+//! It removes what was thrown away, syncs layers, makes rows durable, ends leases and beginnings of blobs that nobody came
+//! back for, and collects when something was removed or the store has grown too large. It sleeps unless it is called.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate, syncfs};
+
+use crate::dirs::open_dir;
+use crate::error::{Result, free_bytes};
+use crate::rows::{LAYERS, LayerRow};
+use crate::store::{Inner, Store};
+use crate::{collect, lease};
+
+/// After work came in: more of it usually follows.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at what is over.
+const ROUND: Duration = Duration::from_secs(600);
+/// Space that is kept so that something can be removed from a full disk.
+const RESERVE: u64 = 1 << 20;
+
+/// What the keeper is told.
+enum Call {
+    /// Something was thrown away or written.
+    Work,
+    /// Something was removed that may have been the last to refer to something.
+    Removed,
+    /// Something was added.
+    Grown,
+}
+
+/// The owner's end of the keeper.
+pub(crate) struct Keeper {
+    calls: Mutex<Option<Sender<Call>>>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(crate) fn start(inner: &Arc<Inner>) -> Result<Self> {
+        let (sender, receiver) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let work = Work { inner: Arc::clone(inner), stop: Arc::clone(&stop) };
+        let spawned = std::thread::Builder::new().name("store keeper".into()).spawn(move || work.run(&receiver));
+        let thread = spawned.map_err(|error| inner.dirs.error("start the store's thread", error))?;
+        let keeper = Self { calls: Mutex::new(Some(sender)), stop, thread: Mutex::new(Some(thread)) };
+        keeper.call(Call::Work);
+        Ok(keeper)
+    }
+
+    /// Ends the thread, and waits for it.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.calls.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's thread ended with a panic");
+        }
+    }
+
+    /// Something was thrown away or written.
+    pub(crate) fn work(&self) {
+        self.call(Call::Work);
+    }
+
+    /// Something was removed.
+    pub(crate) fn removed(&self) {
+        self.call(Call::Removed);
+    }
+
+    /// Something was added.
+    pub(crate) fn grown(&self) {
+        self.call(Call::Grown);
+    }
+
+    fn call(&self, call: Call) {
+        if let Some(calls) = &*self.calls.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Without a listener the store is closing.
+            calls.send(call).unwrap_or_default();
+        }
+    }
+}
+
+struct Work {
+    inner: Arc<Inner>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(&self, calls: &Receiver<Call>) {
+        let mut removed = false;
+        loop {
+            match calls.recv_timeout(ROUND) {
+                Ok(call) => {
+                    removed |= matches!(call, Call::Removed);
+                    let until = Instant::now() + PAUSE;
+                    loop {
+                        match calls.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                            Ok(call) => removed |= matches!(call, Call::Removed),
+                            Err(RecvTimeoutError::Timeout) => break,
+                            Err(RecvTimeoutError::Disconnected) => return,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.round(std::mem::take(&mut removed));
+        }
+    }
+
+    fn round(&self, removed: bool) {
+        let inner = &*self.inner;
+        let tell = |what: &str, result: Result<()>| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "{what}: tried again later");
+            }
+        };
+        if let Some(policy) = &inner.options.auto_collect {
+            let over = policy.max_bytes.is_some_and(|max| inner.bytes.load(Ordering::Relaxed) > max);
+            if removed || over {
+                tell("collect", collect::run(inner, policy, inner.now(), false).map(|_| ()));
+            }
+        }
+        tell("empty the trash", inner.dirs.empty_trash(&self.stop).map(|_| ()));
+        if self.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        tell("expire", expire(inner));
+        tell("sync layers", sync_layers(inner));
+        tell("make rows durable", inner.flush());
+        reserve(inner);
+    }
+}
+
+/// Ends what nobody came back for.
+fn expire(inner: &Inner) -> Result<()> {
+    let over = lease::expire(&inner.dirs, inner.now(), &mut inner.state());
+    over.iter().try_for_each(|path| inner.dirs.discard(path))?;
+    Store::expire_partials(inner, inner.now(), false).map(|_| ())
+}
+
+/// Brings layers to the disk itself, and notes it. One sync serves all that were unpacked since the last.
+fn sync_layers(inner: &Inner) -> Result<()> {
+    let unsynced: Vec<LayerRow> = inner.state().layers.values().filter(|row| row.boot.is_some()).cloned().collect();
+    if unsynced.is_empty() {
+        return Ok(());
+    }
+    let root =
+        open_dir(rustix::fs::CWD, &inner.dirs.root).map_err(|error| inner.dirs.error("open the store", error))?;
+    syncfs(&root).map_err(|error| inner.dirs.error("sync the file system", error))?;
+    inner.write("note synced layers", false, |tx| {
+        for row in &unsynced {
+            let key = row.chain.to_string();
+            if let Some(mut row) = tx.get::<LayerRow>(LAYERS, &key)?.filter(|there| there.number == row.number) {
+                row.boot = None;
+                tx.put(LAYERS, &key, &row)?;
+            }
+        }
+        Ok(())
+    })?;
+    let mut state = inner.state();
+    for row in &unsynced {
+        if let Some(there) = state.layers.get_mut(&row.chain).filter(|there| there.number == row.number) {
+            there.boot = None;
+        }
+    }
+    Ok(())
+}
+
+/// Sets aside a little space, unless there is hardly any.
+fn reserve(inner: &Inner) {
+    let path = inner.dirs.root.join("reserve");
+    if path.exists() || free_bytes(&inner.dirs.root) < 16 * RESERVE {
+        return;
+    }
+    let made = std::fs::File::create(&path);
+    let made = made.and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).map_err(Into::into));
+    if let Err(error) = made {
+        tracing::debug!(%error, "no space is set aside for a full disk");
+    }
+}
