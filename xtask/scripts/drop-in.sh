@@ -5,38 +5,7 @@ set -u
 runtime=$1
 work=$(mktemp -d)
 export DOCKER_HOST=unix:///run/docker.sock
-passed=0 failed=0 skipped=0
-
-# check NAME EXPECTED COMMAND...: the command's output, its last line if there are several, is what was expected.
-check() {
-    local name=$1 expected=$2 output status
-    shift 2
-    output=$("$@" 2>"$work/errors")
-    status=$?
-    if [[ $status = 0 && $(tail -n 1 <<<"$output") = "$expected" ]]; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name: status $status, output '${output//$'\n'/ }', expected '$expected': $(tail -n 1 "$work/errors")"
-    fi
-}
-
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip  $1: $2"
-}
-
-# until_true SECONDS COMMAND...: waits for a command to succeed.
-until_true() {
-    local tries=$(($1 * 5))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        tries=$((tries - 1))
-        [[ $tries -gt 0 ]] || return 1
-        sleep 0.2
-    done
-}
+source "$(dirname "$0")/checks.sh"
 
 clean_up() {
     docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1
@@ -140,6 +109,4 @@ make_root
 docker_checks
 containerd_checks
 podman_checks
-echo
-echo "$passed passed, $failed failed, $skipped skipped"
-[[ $failed = 0 ]]
+conclude

@@ -1,0 +1,335 @@
+# Images between our program and the tools that people have: images PROGRAM
+#
+# Runs in the sealed box: registries, engines and their state end with it. Prints a line for each check, and the counts.
+set -u
+program=$1
+work=$(mktemp -d)
+source "$(dirname "$0")/checks.sh"
+
+ours=127.0.0.1:5001 theirs=127.0.0.1:5002 guarded=127.0.0.1:5003 private=127.0.0.1:5004
+export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=$work/docker DOCKER_BUILDKIT=0
+export REGISTRY_AUTH_FILE=$work/auth.json CONTAINERS_STORAGE_CONF=$work/storage.conf
+export CONTAINERS_REGISTRIES_CONF=$work/registries.conf BUILDAH_ISOLATION=chroot
+mkdir -p "$DOCKER_CONFIG"
+
+gantry() { "$program" --root "$work/store" "$@"; }
+
+clean_up() {
+    for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
+    wait 2>/dev/null
+    find /sys/fs/cgroup -depth -type d -path '*/gantry-images*' -exec rmdir {} + 2>/dev/null
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+settings() {
+    cat >"$work/storage.conf" <<TOML
+[storage]
+driver = "vfs"
+graphroot = "$work/containers"
+runroot = "/run/containers-test"
+TOML
+    printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$ours" "$theirs" "$guarded" >"$work/registries.conf"
+    cat >"$work/daemon.json" <<JSON
+{ "storage-driver": "vfs", "iptables": false, "ip6tables": false, "bridge": "none", "data-root": "$work/docker-data",
+  "cgroup-parent": "/gantry-images", "exec-opts": ["native.cgroupdriver=cgroupfs"], "max-concurrent-uploads": 2 }
+JSON
+}
+
+# fail NAME WHY: something that is no check of its own did not work, and what needs it is left out.
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL  $1: $2"
+}
+
+# Servers. Each answers before its function returns.
+
+serve() { # PORT NAME [TOML]: our registry, with a configuration if there is one.
+    local address=127.0.0.1:$1 name=$2 scheme=http
+    local call=("$program" registry serve --listen "$address" --root "$work/registry-$name")
+    if [[ $# -gt 2 ]]; then
+        printf '%s\n' "$3" >"$work/$name.toml"
+        call+=(--config "$work/$name.toml")
+    fi
+    [[ $name = private ]] && scheme=https
+    "${call[@]}" >"$work/$name.log" 2>&1 &
+    until_true 30 curl -sk -o /dev/null "$scheme://$address/v2/" && return
+    fail "registry $name" "it did not come up: $(tail -n 1 "$work/$name.log")"
+    return 1
+}
+
+serve_theirs() {
+    cat >"$work/theirs.yml" <<YAML
+version: 0.1
+log: { level: error }
+storage: { filesystem: { rootdirectory: $work/registry-theirs }, delete: { enabled: true } }
+http: { addr: $theirs }
+YAML
+    docker-registry serve "$work/theirs.yml" >"$work/theirs.log" 2>&1 &
+    until_true 30 curl -s -o /dev/null "http://$theirs/v2/" && return
+    fail docker-registry "it did not come up: $(tail -n 1 "$work/theirs.log")"
+    return 1
+}
+
+serve_docker() {
+    dockerd --config-file "$work/daemon.json" -H "$DOCKER_HOST" >"$work/dockerd.log" 2>&1 &
+    until_true 60 docker version && return
+    fail docker "the engine did not come up: $(tail -n 1 "$work/dockerd.log")"
+    return 1
+}
+
+# Two layers: a system; then a file replaced, one removed, a directory replaced, hard links, a pipe, attributes.
+make_images() {
+    local one=$work/one two=$work/two
+    mkdir -p "$one"/{bin,etc/old,tmp,gone} "$two"/etc/old "$two/data/deep"
+    cp /usr/bin/busybox "$one/bin/"
+    for applet in sh true cat ls; do ln -s busybox "$one/bin/$applet"; done
+    ln "$one/bin/busybox" "$one/bin/hard"
+    chmod 1777 "$one/tmp"; chmod 4755 "$one/bin/hard"
+    echo first >"$one/etc/file"; echo old >"$one/etc/old/a"; echo x >"$one/gone/x"
+    head -c 3000000 /usr/bin/docker >"$one/etc/large"
+    echo second >"$two/etc/file"; echo new >"$two/etc/old/b"
+    ln "$two/etc/file" "$two/data/link"; mkfifo "$two/data/pipe"; : >"$two/data/empty"
+    printf 'ü' >"$two/data/deep/ümlaut"; touch "$two/data/"$'\xff\xfe'
+    touch -d '2001-02-03 04:05:06.789' "$two/data/empty"; chown 12345:54321 "$two/data/empty"
+    : >"$two/.wh.gone"; : >"$two/etc/old/.wh..wh..opq"
+    tar -C "$one" --numeric-owner --sort=name -cf "$work/one.tar" .
+    tar -C "$two" --numeric-owner --sort=name --format=pax -cf "$work/two.tar" .
+    python3 "$(dirname "$0")/make-image.py" "$work/oci" two "$work/one.tar" "$work/two.tar"
+    python3 "$(dirname "$0")/make-image.py" "$work/oci" many --many 200
+    mkdir -p "$work/context"
+    cp "$work/one.tar" "$work/context/"
+    printf 'FROM scratch\nADD one.tar /\nCOPY one.tar /data/\nENV A=b\nCMD ["/bin/sh"]\n' >"$work/context/Dockerfile"
+}
+
+# What a registry says the digest of a manifest is: served REGISTRY/NAME:TAG [CURL OPTION...]
+served() {
+    local registry=${1%%/*} name=${1#*/}
+    shift
+    curl -sSI "$@" -H 'Accept: application/vnd.oci.image.index.v1+json' -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
+        -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
+        -H 'Accept: application/vnd.docker.distribution.manifest.list.v2+json' \
+        "http://$registry/v2/${name%%:*}/manifests/${name#*:}" | tr -d '\r' | sed -n 's/^docker-content-digest: //Ip'
+}
+
+sha256() { sha256sum | sed 's/\([0-9a-f]*\).*/sha256:\1/'; }
+raw() { skopeo inspect --raw "$1" | sha256; }
+layout_digest() { jq -r --arg name "$2" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $name) | .digest' "$1/index.json"; }
+our_id() { gantry inspect "$1" | jq -r 'if type == "array" then .[0] else . end | .Id'; }
+docker_id() { docker inspect -f '{{.Id}}' "$1"; }
+podman_id() { echo "sha256:$(podman inspect -f '{{.Id}}' "$1")"; }
+
+# Everything that can be seen of a tree, one entry a line, but for times of directories, which tools set or do not.
+listing() {
+    (cd "$1" && find . -mindepth 1 \( -path ./dev -o -path ./proc -o -path ./sys \) -prune -o -printf '%P|%y|%m|%U:%G|%l|%n|' \
+        \( -type f -printf '%s|%T@|' -exec sha256sum {} + -o -printf '\n' \)) | tr '\n' ' ' | sed 's/  */ /g' | sha256
+}
+
+# How we unpack an image, by listing: exported NAME
+exported() {
+    local to
+    to=$(mktemp -d -p "$work")
+    gantry export "$1" | tar -C "$to" -xp --numeric-owner --xattrs --xattrs-include='*' && listing "$to"
+}
+
+# Clients with our registry.
+
+skopeo_checks() {
+    local digest
+    digest=$(layout_digest "$work/oci" two)
+    check "skopeo pushes to ours" "$digest" bash -c \
+        "skopeo copy -q --preserve-digests oci:$work/oci:two docker://$ours/skopeo/two:1 && skopeo inspect --format '{{.Digest}}' docker://$ours/skopeo/two:1"
+    check "our registry names the digest" "$digest" served "$ours/skopeo/two:1"
+    check "skopeo pulls from ours" "$digest" bash -c \
+        "skopeo copy -q --preserve-digests docker://$ours/skopeo/two@$digest oci:$work/skopeo-pulled:two && jq -r '.manifests[0].digest' $work/skopeo-pulled/index.json"
+    check "skopeo lists tags" 1 bash -c "skopeo list-tags docker://$ours/skopeo/two | jq -r '.Tags[]'"
+    check "skopeo copies between repositories" "$digest" bash -c \
+        "skopeo copy -q --preserve-digests docker://$ours/skopeo/two:1 docker://$ours/skopeo/other:1 && skopeo inspect --format '{{.Digest}}' docker://$ours/skopeo/other:1"
+    check "skopeo recompresses with zstd" application/vnd.oci.image.layer.v1.tar+zstd bash -c \
+        "skopeo copy -q --dest-compress-format zstd --dest-force-compress-format oci:$work/oci:two docker://$ours/skopeo/zstd:1 && skopeo inspect --raw docker://$ours/skopeo/zstd:1 | jq -r '.layers[0].mediaType'"
+    check "skopeo deletes" "" skopeo delete "docker://$ours/skopeo/other:1"
+}
+
+docker_checks() {
+    docker build -q -t "$ours/docker/two:1" "$work/context" >/dev/null 2>"$work/errors" ||
+        { fail "docker build" "$(tail -n 1 "$work/errors")"; return; }
+    local id digest
+    id=$(docker_id "$ours/docker/two:1")
+    check "docker pushes to ours" 0 bash -c "docker push -q $ours/docker/two:1 >/dev/null; echo \$?"
+    digest=$(served "$ours/docker/two:1")
+    check "docker has the digest of ours" "$ours/docker/two@$digest" docker inspect -f '{{index .RepoDigests 0}}' "$ours/docker/two:1"
+    docker rmi -f "$ours/docker/two:1" >/dev/null 2>&1
+    check "docker pulls from ours, by digest" "$ours/docker/two@$digest" docker pull -q "$ours/docker/two@$digest"
+    check "docker pulls from ours, the same image" "$id" docker_id "$ours/docker/two@$digest"
+    check "we pull what docker pushed" "$id" bash -c "'$program' --root '$work/store' pull $ours/docker/two:1 >/dev/null && '$program' --root '$work/store' inspect $ours/docker/two:1 | jq -r 'if type == \"array\" then .[0] else . end | .Id'"
+}
+
+# podman_checks CLIENT: podman, or buildah, which has the same commands for this.
+podman_checks() {
+    local client=$1 digest
+    local image=$ours/$client/two:1
+    "$client" pull -q "oci:$work/oci:two" >"$work/id" 2>"$work/errors" || { fail "$client" "$(tail -n 1 "$work/errors")"; return; }
+    local id
+    id=$(<"$work/id")
+    check "$client pushes to ours" 0 bash -c "$client push -q --digestfile '$work/digest' $id docker://$image >/dev/null; echo \$?"
+    digest=$(<"$work/digest")
+    check "$client has the digest of ours" "$digest" served "$image"
+    "$client" rmi -f "$id" >/dev/null 2>&1
+    check "$client pulls from ours" "$id" "$client" pull -q "$ours/$client/two@$digest"
+    check "$client pushes zstd to ours" 0 bash -c "$client push -q --compression-format zstd --force-compression $id docker://$ours/$client/zstd:1 >/dev/null; echo \$?"
+    check "$client pushes zstd:chunked to ours" 0 bash -c "$client push -q --compression-format zstd:chunked --force-compression $id docker://$ours/$client/chunked:1 >/dev/null; echo \$?"
+    local kind plain
+    plain=$(gantry pull "$image" >/dev/null 2>"$work/errors" && exported "$image")
+    [[ -n $plain ]] || { fail "we pull what $client pushed" "$(tail -n 1 "$work/errors")"; return; }
+    for kind in zstd chunked; do
+        check "we pull the $kind layers of $client" 0 bash -c "'$program' --root '$work/store' pull $ours/$client/$kind:1 >/dev/null; echo \$?"
+        check "we unpack the $kind layers of $client" "$plain" exported "$ours/$client/$kind:1"
+    done
+}
+
+# Our client with registries of others, and its trees beside those of others.
+
+our_client_checks() {
+    local digest arm
+    digest=$(layout_digest "$work/oci" two)
+    skopeo copy -q --preserve-digests "oci:$work/oci:two" "docker://$theirs/two:1" 2>"$work/errors" ||
+        { fail "skopeo to docker-registry" "$(tail -n 1 "$work/errors")"; return; }
+    check "we pull from docker-registry" 0 bash -c "'$program' --root '$work/store' pull $theirs/two:1 >/dev/null; echo \$?"
+    check "the id is the configuration's digest" "$(skopeo inspect --config --raw "docker://$theirs/two:1" | sha256)" our_id "$theirs/two:1"
+    check "we tag and push to docker-registry" 0 bash -c "
+        '$program' --root '$work/store' tag $theirs/two:1 $theirs/again:2 && '$program' --root '$work/store' push $theirs/again:2 >/dev/null; echo \$?"
+    check "docker-registry has the same digest" "$digest" served "$theirs/again:2"
+    check "we tag and push to ours" "$digest" bash -c "
+        '$program' --root '$work/store' tag $theirs/two:1 $ours/again:2 && '$program' --root '$work/store' push $ours/again:2 >/dev/null && skopeo inspect --format '{{.Digest}}' docker://$ours/again:2"
+    check "we pull by digest" 0 bash -c "'$program' --root '$work/store' pull $theirs/two@$digest >/dev/null; echo \$?"
+    check "registry ls" again bash -c "'$program' registry ls $theirs | grep -x again"
+    check "registry tags" 2 "$program" registry tags "$theirs/again"
+    umoci unpack --image "$work/oci:two" "$work/umoci" >/dev/null 2>&1
+    check "our tree is that of umoci" "$(listing "$work/umoci/rootfs")" exported "$theirs/two:1"
+
+    skopeo copy -q --preserve-digests "oci:$work/oci:many" "docker://$ours/many:1"
+    check "we pull 200 layers" 0 bash -c "'$program' --root '$work/store' pull $ours/many:1 >/dev/null; echo \$?"
+    check "we unpack 200 layers" 200 bash -c "'$program' --root '$work/store' export $ours/many:1 | tar -t | grep -c 'layers/[0-9]'"
+    check "the top layer covers the lowest" 199 bash -c "'$program' --root '$work/store' export $ours/many:1 | tar -xO --wildcards '*top'"
+
+    python3 "$(dirname "$0")/make-image.py" "$work/oci" multi --platforms "$work/one.tar" linux/amd64 linux/arm64 linux/arm/v7
+    digest=$(layout_digest "$work/oci" multi)
+    arm=$(skopeo inspect --raw "oci:$work/oci:multi" | jq -r '.manifests[] | select(.platform.architecture == "arm64") | .digest')
+    check "skopeo pushes an index to ours" "$digest" bash -c \
+        "skopeo copy -q --all --preserve-digests oci:$work/oci:multi docker://$ours/multi:1 && skopeo inspect --raw docker://$ours/multi:1 | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    check "we pull one platform of an index" arm64 bash -c "
+        '$program' --root '$work/store' pull --platform linux/arm64 $ours/multi:1 >/dev/null && '$program' --root '$work/store' inspect $ours/multi:1 | jq -r 'if type == \"array\" then .[0] else . end | .Architecture'"
+    refuse "a platform that an index lacks is refused" riscv64 gantry pull --platform linux/riscv64 "$ours/multi:1"
+    check "podman pulls our platform of an index" amd64 bash -c "podman pull -q $ours/multi:1 >/dev/null && podman inspect -f '{{.Architecture}}' $ours/multi:1"
+    check "docker pulls another platform of an index" arm64 bash -c "docker pull -q --platform linux/arm64 $ours/multi:1 >/dev/null && docker inspect -f '{{.Architecture}}' $ours/multi:1"
+    [[ -n $arm ]] || fail "the index" "it has no arm64"
+}
+
+# Archives: of theirs into ours, and of ours into theirs.
+
+# load NAME FILE ID: we load an archive, and the image in it has an id.
+load() {
+    local output
+    check "we load the $1" 0 bash -c "'$program' --root '$work/fresh' load -i '$2' >/dev/null; echo \$?"
+    check "the $1 has its image" "$3" bash -c "'$program' --root '$work/fresh' inspect ${3#sha256:} | jq -r 'if type == \"array\" then .[0] else . end | .Id'"
+    "$program" --root "$work/fresh" rmi -f "${3#sha256:}" >/dev/null 2>&1
+}
+
+archive_checks() {
+    local two id image=localhost/two:1
+    two=$(skopeo inspect --config --raw "oci:$work/oci:two" | sha256)
+    docker build -q -t "$image" "$work/context" >/dev/null 2>&1
+    id=$(docker_id "$image")
+    docker save -o "$work/docker.tar" "$image" && load "archive of docker save" "$work/docker.tar" "$id"
+    podman pull -q "oci:$work/oci:two" >"$work/id" && podman tag "$(<"$work/id")" "$image"
+    id=$(podman_id "$image")
+    podman save -q --format docker-archive -o "$work/podman.tar" "$image" && load "docker-archive of podman" "$work/podman.tar" \
+        "$(skopeo inspect --config --raw "docker-archive:$work/podman.tar" | sha256)"
+    podman save -q --format oci-archive -o "$work/podman-oci.tar" "$image" && load "oci-archive of podman" "$work/podman-oci.tar" "$id"
+    skopeo copy -q "oci:$work/oci:two" "docker-archive:$work/skopeo.tar:$image" && load "docker-archive of skopeo" "$work/skopeo.tar" \
+        "$(skopeo inspect --config --raw "docker-archive:$work/skopeo.tar" | sha256)"
+    skopeo copy -q "oci:$work/oci:two" "oci-archive:$work/skopeo-oci.tar:$image" && load "oci-archive of skopeo" "$work/skopeo-oci.tar" "$two"
+    buildah push -q "$(<"$work/id")" "oci-archive:$work/buildah.tar:$image" && load "oci-archive of buildah" "$work/buildah.tar" "$two"
+    tar -C "$work/skopeo-pulled" -cf "$work/layout.tar" . && load "tar of a layout" "$work/layout.tar" "$two"
+
+    image=$theirs/two:1
+    gantry save -o "$work/ours.tar" --format docker-archive "$image" || fail "gantry save" "a docker-archive"
+    gantry save -o "$work/ours-oci.tar" --format oci-archive "$image" || fail "gantry save" "an oci-archive"
+    docker rmi -f "$image" >/dev/null 2>&1
+    check "docker loads our archive" "$two" bash -c "docker load -q -i '$work/ours.tar' >/dev/null && docker inspect -f '{{.Id}}' $image"
+    podman rmi -fa >/dev/null 2>&1
+    check "podman loads our docker-archive" 0 bash -c "podman load -q -i '$work/ours.tar' >/dev/null; echo \$?"
+    podman rmi -fa >/dev/null 2>&1
+    check "podman loads our oci-archive" "${two#sha256:}" bash -c "podman load -q -i '$work/ours-oci.tar' >/dev/null && podman inspect -f '{{.Id}}' $image"
+    check "skopeo reads our docker-archive" "$two" bash -c "skopeo inspect --config --raw docker-archive:'$work/ours.tar' | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    check "skopeo reads our oci-archive" "$(layout_digest "$work/oci" two)" bash -c "skopeo inspect --raw oci-archive:'$work/ours-oci.tar' | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    podman rmi -fa >/dev/null 2>&1
+    check "buildah pulls our oci-archive" "${two#sha256:}" bash -c "buildah pull -q oci-archive:'$work/ours-oci.tar'"
+
+    # A tree alone, without an image around it.
+    check "we import a tree" 0 bash -c "'$program' --root '$work/store' import '$work/one.tar' $ours/imported:1 >/dev/null; echo \$?"
+    check "an imported tree is exported again" "$(listing "$work/one")" exported "$ours/imported:1"
+    check "docker imports our export" 0 bash -c "'$program' --root '$work/store' export $theirs/two:1 | docker import - exported >/dev/null; echo \$?"
+}
+
+# Passwords, and certificates of an authority that only this test knows.
+
+auth_checks() {
+    local password=correct-horse login
+    htpasswd -Bbc "$work/htpasswd" someone "$password" 2>/dev/null
+    serve "${guarded#*:}" guarded "[auth]
+htpasswd = \"$work/htpasswd\"" || return
+    refuse "anonymous push is refused" unauthorized skopeo copy -q "oci:$work/oci:two" "docker://$guarded/two:1"
+    for login in docker podman skopeo gantry; do
+        refuse "$login login with a wrong password" "unauthorized\|invalid\|denied\|wrong" bash -c "echo wrong | ${login/#gantry/\'$program\'} login -u someone --password-stdin $guarded"
+        check "$login login" 0 bash -c "echo $password | ${login/#gantry/\'$program\'} login -u someone --password-stdin $guarded >/dev/null; echo \$?"
+        case $login in
+        docker) docker tag "$theirs/two:1" "$guarded/docker:1" && check "docker pushes with its login" 0 bash -c "docker push -q $guarded/docker:1 >/dev/null; echo \$?" ;;
+        podman) podman pull -q "oci:$work/oci:two" >"$work/id" && check "podman pushes with its login" 0 bash -c "podman push -q \$(<$work/id) $guarded/podman:1 >/dev/null; echo \$?" ;;
+        skopeo) check "skopeo pushes with its login" 0 bash -c "skopeo copy -q oci:$work/oci:two docker://$guarded/skopeo:1; echo \$?" ;;
+        gantry) check "we push with our login" 0 bash -c "'$program' --root '$work/store' tag $theirs/two:1 $guarded/ours:1 && '$program' --root '$work/store' push $guarded/ours:1 >/dev/null; echo \$?" ;;
+        esac
+        check "$login logout" 0 bash -c "${login/#gantry/\'$program\'} logout $guarded >/dev/null; echo \$?"
+    done
+    refuse "after the logout we are refused" "unauthorized\|denied\|login" gantry pull "$guarded/ours:1"
+}
+
+tls_checks() {
+    local subject
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/ca.key" -out "$work/ca.pem" \
+        -days 2 -subj /CN=test-authority -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/tls.key" -out "$work/tls.csr" \
+        -subj /CN=localhost 2>/dev/null
+    subject="subjectAltName=IP:127.0.0.1,DNS:localhost
+extendedKeyUsage=serverAuth"
+    openssl x509 -req -in "$work/tls.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
+        -extfile <(echo "$subject") -out "$work/tls.pem" 2>/dev/null
+    serve "${private#*:}" private "[tls]
+certificate = \"$work/tls.pem\"
+key = \"$work/tls.key\"" || return
+    refuse "skopeo does not trust it without its authority" certificate skopeo inspect "docker://$private/two:1"
+    # These are the box's own directories: an overlay that ends with this test keeps them as they are.
+    mkdir -p /etc/docker
+    mount -t tmpfs tmpfs /etc/docker
+    mkdir -p "/etc/docker/certs.d/$private" && cp "$work/ca.pem" "/etc/docker/certs.d/$private/ca.crt"
+    check "skopeo pushes over TLS" 0 bash -c "skopeo copy -q --preserve-digests oci:$work/oci:two docker://$private/two:1; echo \$?"
+    check "podman pulls over TLS" 0 bash -c "podman pull -q $private/two:1 >/dev/null; echo \$?"
+    docker tag "$theirs/two:1" "$private/docker:1"
+    check "docker pushes over TLS" 0 bash -c "docker push -q $private/docker:1 >/dev/null; echo \$?"
+    refuse "we do not trust it without its authority" "certificate\|unknown" gantry pull "$private/two:1"
+    check "we pull over TLS" 0 bash -c "SSL_CERT_FILE='$work/ca.pem' '$program' --root '$work/store' pull $private/two:1 >/dev/null; echo \$?"
+}
+
+settings
+make_images
+serve "${ours#*:}" ours && serve_theirs && serve_docker && {
+    skopeo_checks
+    docker_checks
+    podman_checks podman
+    podman_checks buildah
+    our_client_checks
+    archive_checks
+    auth_checks
+    tls_checks
+}
+conclude
