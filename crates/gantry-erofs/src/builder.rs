@@ -94,7 +94,7 @@ pub struct Summary {
 
 /// Writes one image.
 ///
-/// ```
+/// ```no_run
 /// use gantry_erofs::{Attributes, Builder, Kind, Options};
 /// # fn main() -> gantry_erofs::Result<()> {
 /// let mut builder = Builder::new(std::io::Cursor::new(Vec::new()), Options::default())?;

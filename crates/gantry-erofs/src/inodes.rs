@@ -126,6 +126,7 @@ mod tests {
         check(96, Some(8096));
         // Longer than a block: from the beginning of one.
         check(5000, Some(12288));
+        check(64, Some(12192));
         check(64, Some(17312));
         check(1 << 20, None);
     }
