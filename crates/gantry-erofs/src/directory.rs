@@ -90,5 +90,7 @@ fn encode(tree: &Tree, batch: &[Named<'_>], nid: &dyn Fn(Node) -> u64, block: &m
         block.extend(dirent(nid(*node), name_at as u16, kind));
         name_at += name.len();
     }
-    batch.iter().for_each(|(name, _)| block.extend(*name));
+    for (name, _) in batch {
+        block.extend(*name);
+    }
 }

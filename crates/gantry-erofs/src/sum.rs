@@ -90,7 +90,9 @@ mod tests {
     fn names_differ() {
         let name = |pieces: &[&[u8]]| {
             let mut fingerprint = Fingerprint::new();
-            pieces.iter().for_each(|piece| fingerprint.update(piece));
+            for piece in pieces {
+                fingerprint.update(piece);
+            }
             fingerprint.uuid()
         };
         let texts: [&[&[u8]]; 8] =
@@ -98,7 +100,9 @@ mod tests {
         for (index, text) in texts.iter().enumerate() {
             assert_eq!(name(text), name(text));
             assert_eq!((name(text)[6] >> 4, name(text)[8] >> 6), (8, 2));
-            texts[..index].iter().for_each(|other| assert_ne!(name(text), name(other), "{text:?} {other:?}"));
+            for other in &texts[..index] {
+                assert_ne!(name(text), name(other), "{text:?} {other:?}");
+            }
         }
     }
 }

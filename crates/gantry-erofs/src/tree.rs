@@ -111,12 +111,9 @@ impl Tree {
         if self.held > self.limits.held {
             return Err(Error::limit(path, "the size in bytes of all attributes of directories", self.limits.held));
         }
-        let (parent, name) = match self.enter(path)? {
-            Some(place) => place,
-            None => {
-                self.refresh(ROOT, attributes);
-                return Ok(());
-            }
+        let Some((parent, name)) = self.enter(path)? else {
+            self.refresh(ROOT, attributes);
+            return Ok(());
         };
         if let Some(Node::Directory(there)) = self.directories[parent as usize].children.get(name) {
             self.refresh(*there, attributes);

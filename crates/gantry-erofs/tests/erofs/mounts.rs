@@ -118,7 +118,9 @@ fn walk(root: &Path) -> Tree {
     for (path, view) in &tree {
         names.entry(view.first.clone()).or_insert_with(|| path.clone());
     }
-    tree.values_mut().for_each(|view| view.first = names[&view.first].clone());
+    for view in tree.values_mut() {
+        view.first = names[&view.first].clone();
+    }
     tree
 }
 

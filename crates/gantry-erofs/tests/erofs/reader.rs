@@ -66,7 +66,9 @@ impl Reader<'_> {
         for (path, view) in &self.tree {
             names.entry(view.first.clone()).or_insert_with(|| path.clone());
         }
-        self.tree.values_mut().for_each(|view| view.first = names[&view.first].clone());
+        for view in self.tree.values_mut() {
+            view.first = names[&view.first].clone();
+        }
     }
 
     fn inode(&mut self, path: &[u8], nid: u64) -> (View, Vec<u8>) {
@@ -108,7 +110,7 @@ impl Reader<'_> {
         let whole = if inline { size / BLOCK * BLOCK } else { size };
         let mut data = if whole > 0 { self.image[block * BLOCK..][..whole].to_vec() } else { Vec::new() };
         if inline {
-            assert!(size % BLOCK > 0 && behind % BLOCK + size % BLOCK <= BLOCK, "a rest straddles a block");
+            assert!(!size.is_multiple_of(BLOCK) && behind % BLOCK + size % BLOCK <= BLOCK, "a rest straddles a block");
             data.extend(&self.image[behind..][..size % BLOCK]);
         }
         data
@@ -120,7 +122,7 @@ fn entries(data: &[u8]) -> Vec<(Vec<u8>, u64, u64)> {
     let mut all: Vec<(Vec<u8>, u64, u64)> = Vec::new();
     for block in data.chunks(BLOCK) {
         let count = le(block, 8, 2) as usize / 12;
-        assert!(count > 0 && le(block, 8, 2) % 12 == 0);
+        assert!(count > 0 && le(block, 8, 2).is_multiple_of(12));
         for index in 0..count {
             let entry = &block[12 * index..];
             let start = le(entry, 8, 2) as usize;
