@@ -1,0 +1,134 @@
+//! What commands share: the configuration, the store, the clock, and how something asynchronous is run. Each is made when
+//! a command asks for it, and not before.
+
+use std::future::Future;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gantry_distribution::{Client, DockerConfig};
+use gantry_images::Images;
+use gantry_store::Store;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Global;
+use crate::config::Config;
+use crate::failure::{Failure, Of, Outcome};
+use crate::terminal;
+
+/// How long work that was given up may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Where the store is for root.
+const ROOT: &str = "/var/lib/gantry";
+
+/// What a command does with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Looks at it, or moves names.
+    Store,
+    /// Unpacks layers, with their owners and devices.
+    Unpack,
+}
+
+/// What commands share.
+pub struct Context {
+    global: Global,
+}
+
+impl Context {
+    /// Nothing is read or opened yet.
+    pub const fn new(global: Global) -> Self {
+        Self { global }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> Outcome<Config> {
+        Config::read(self.global.config.as_deref())
+    }
+
+    /// Where the store is.
+    pub fn root(&self, config: &Config) -> Outcome<PathBuf> {
+        if let Some(root) = self.global.root.clone().or_else(|| config.store.root.clone()) {
+            return Ok(root);
+        }
+        if is_root() {
+            return Ok(PathBuf::from(ROOT));
+        }
+        let home = |name: &str, below: &str| {
+            std::env::var_os(name).filter(|dir| Path::new(dir).is_absolute()).map(|dir| Path::new(&dir).join(below))
+        };
+        let found = home("XDG_DATA_HOME", "gantry").or_else(|| home("HOME", ".local/share/gantry"));
+        found.ok_or_else(|| Failure::new("there is no directory for the store").hint("give --root, or set HOME"))
+    }
+
+    /// The images of the store, and registries.
+    pub fn images(&self, need: Need) -> Outcome<Images> {
+        if need == Need::Unpack && !is_root() {
+            let text = "only root can unpack layers: their files have owners and devices, and the kernel mounts them for \
+                        root alone";
+            return Err(Failure::new(text).hint("run the command as root, as with sudo"));
+        }
+        let config = self.config()?;
+        let root = self.root(&config)?;
+        let options = gantry_store::Options {
+            auto_collect: config.gc.policy(),
+            on_wait: Some(Arc::new(|holder| terminal::tell(&format!("waiting for the store, which {holder} has\n")))),
+            ..config.store.options()
+        };
+        let store = Store::open(&root, options)?;
+        let client = Client::new(config.registries, Arc::new(credentials()?))?;
+        Ok(Images::new(store, client))
+    }
+
+    /// Registries alone.
+    pub fn client(&self) -> Outcome<Client> {
+        Ok(Client::new(self.config()?.registries, Arc::new(credentials()?))?)
+    }
+}
+
+/// Where logins are kept.
+pub fn credentials() -> Outcome<DockerConfig> {
+    Ok(DockerConfig::from_env()?)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Seconds since 1970. The one clock of the commands.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Runs something asynchronous to its end, or until a signal.
+pub fn run<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            ended = ended() => ended.and_then(|status| Err(Failure::Interrupted(status))),
+        }
+    });
+    // Threads that still read or write find that nobody wants it, and end.
+    runtime.shutdown_timeout(GRACE);
+    outcome
+}
+
+/// A runtime of a few threads.
+pub fn runtime() -> Outcome<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, NonZero::get).clamp(2, 4);
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().of("start threads")
+}
+
+/// Waits for a signal that asks for the end; gives the exit status that tells so.
+pub async fn ended() -> Outcome<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    })
+}

@@ -1,0 +1,138 @@
+//! How a command ends that did not succeed: what is said, and the exit status.
+
+use std::error::Error;
+use std::fmt;
+
+/// Result of a command.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// Exit status of a command that failed.
+pub const FAILED: u8 = 1;
+/// Exit status of a command that could not be understood.
+pub const USAGE: u8 = 2;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// Whoever read the output has enough of it.
+    Closed,
+    /// A signal asked for the end; the exit status that tells so.
+    Interrupted(u8),
+    /// Everything is said already.
+    Said,
+    /// Something went wrong.
+    Error(Report),
+    /// What was asked for cannot be understood, or contradicts itself.
+    Usage(String),
+}
+
+/// What is said about an error.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What went wrong, and with what.
+    pub text: String,
+    /// What to do about it, if the text does not say it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with these words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::Error(Report { text: text.into(), hint: None })
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Error(report) = &mut self {
+            report.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// The same with what was asked for before it.
+    #[must_use]
+    pub fn of(mut self, what: impl fmt::Display) -> Self {
+        if let Self::Error(report) = &mut self {
+            report.text = format!("{what}: {}", report.text);
+        }
+        self
+    }
+}
+
+/// Errors tell their causes themselves; a cause that the text does not hold yet is added.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let said = cause.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+            source = cause.source();
+        }
+        Self::new(text)
+    }
+}
+
+/// Says what was asked for before what went wrong.
+pub trait Of<T> {
+    /// Puts it before the text of the error.
+    fn of(self, what: impl fmt::Display) -> Outcome<T>;
+}
+
+impl<T, E: Into<Failure>> Of<T> for Result<T, E> {
+    fn of(self, what: impl fmt::Display) -> Outcome<T> {
+        self.map_err(|error| error.into().of(what))
+    }
+}
+
+impl Report {
+    /// The lines for standard error.
+    pub fn lines(&self, colour: bool) -> String {
+        let (red, cyan, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[1;36m", "\u{1b}[0m") } else { ("", "", "") };
+        // What comes from outside, such as the word of a registry, must not command the terminal.
+        let clean = |text: &str| text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?");
+        let mut out = format!("{red}error{off}: {}\n", clean(self.text.trim_end()));
+        if let Some(hint) = &self.hint {
+            out.push_str(&format!("{cyan}hint{off}: {}\n", clean(hint)));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("read the file")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it is gone")]
+    struct Inner;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("read the file: {0}")]
+    struct Whole(#[source] Inner);
+
+    #[test]
+    fn causes_are_told_once() {
+        let check = |failure: Failure, expect: &str| match failure {
+            Failure::Error(report) => assert_eq!(report.lines(false), expect),
+            other => panic!("{other:?}"),
+        };
+        check(Outer(Inner).into(), "error: read the file: it is gone\n");
+        check(Whole(Inner).into(), "error: read the file: it is gone\n");
+        check(Failure::from(Inner).of("pull x").hint("look\u{7}"), "error: pull x: it is gone\nhint: look?\n");
+        check(Failure::new("a\u{1b}[31mb\n"), "error: a?[31mb\n");
+    }
+
+    #[test]
+    fn colours() {
+        let report = Report { text: "x".into(), hint: Some("y".into()) };
+        assert_eq!(report.lines(true), "\u{1b}[1;31merror\u{1b}[0m: x\n\u{1b}[1;36mhint\u{1b}[0m: y\n");
+    }
+}

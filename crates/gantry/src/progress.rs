@@ -1,0 +1,214 @@
+//! What is seen of a pull or push while it runs: lines that change on a terminal, lines that stay elsewhere, JSON for
+//! programs.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gantry_images::{Progress, Reporter, Step};
+use gantry_model::digest::Digest;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::render::{table, units};
+use crate::terminal;
+
+/// How often a terminal is drawn, per second.
+const FRAMES: u8 = 12;
+/// The widest bar, in characters.
+const BAR: usize = 40;
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all.
+    Quiet,
+    /// A line for each event, as JSON, on standard output.
+    Json,
+    /// A line for each layer: one that changes on a terminal, else one for each step.
+    Lines,
+}
+
+/// Where progress is shown.
+#[derive(Clone)]
+pub struct Display(Arc<Kind>);
+
+enum Kind {
+    Quiet,
+    Json,
+    Plain(Mutex<HashMap<Digest, &'static str>>),
+    Terminal { all: MultiProgress, layers: Mutex<HashMap<Digest, ProgressBar>> },
+}
+
+impl Display {
+    /// A display on standard error.
+    pub fn new(mode: Mode) -> Self {
+        Self(Arc::new(match mode {
+            Mode::Quiet => Kind::Quiet,
+            Mode::Json => Kind::Json,
+            Mode::Lines if io::stderr().is_terminal() => Kind::Terminal {
+                all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES)),
+                layers: Mutex::default(),
+            },
+            Mode::Lines => Kind::Plain(Mutex::default()),
+        }))
+    }
+
+    /// What tells this display.
+    pub fn reporter(&self) -> Reporter {
+        let kind = Arc::clone(&self.0);
+        Arc::new(move |progress| kind.show(&progress))
+    }
+
+    /// Leaves what is shown as it is, before something else is printed.
+    pub fn finish(&self) {
+        if let Kind::Terminal { layers, .. } = &*self.0 {
+            for bar in layers.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                bar.abandon();
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn show(&self, progress: &Progress) {
+        match (self, progress) {
+            (Self::Quiet, _) | (Self::Plain(_) | Self::Terminal { .. }, Progress::Resolved { .. }) => {}
+            // If nobody reads, the command finds out when it prints its result.
+            (Self::Json, progress) => drop(terminal::print(&event(progress))),
+            (Self::Terminal { all, .. }, Progress::Note(text)) => drop(all.println(text)),
+            (_, Progress::Note(text)) => terminal::tell(&format!("{text}\n")),
+            (Self::Plain(seen), Progress::Layer { digest, step }) => {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let status = status(*step);
+                if seen.insert(digest.clone(), status) != Some(status) {
+                    terminal::tell(&format!("{}: {}\n", digest.short(), plain(*step)));
+                }
+            }
+            (Self::Terminal { all, layers }, Progress::Layer { digest, step }) => {
+                let mut layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
+                let bar = layers.entry(digest.clone()).or_insert_with(|| {
+                    // The message is the whole line, cut to the terminal's width.
+                    let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                    all.add(ProgressBar::new(1).with_style(style))
+                });
+                bar.set_message(line(digest, *step, terminal::error_width()));
+                if matches!(step, Step::Exists | Step::Mounted | Step::Pulled | Step::Pushed) {
+                    bar.abandon();
+                }
+            }
+        }
+    }
+}
+
+/// What a step is called, as Docker does.
+fn status(step: Step) -> &'static str {
+    match step {
+        Step::Waiting { .. } => "Waiting",
+        Step::Exists => "Already exists",
+        Step::Mounted => "Mounted",
+        Step::Downloading { .. } => "Downloading",
+        Step::Downloaded => "Download complete",
+        Step::Extracting { .. } => "Extracting",
+        Step::Pulled => "Pull complete",
+        Step::Pushing { .. } => "Pushing",
+        Step::Pushed => "Pushed",
+    }
+}
+
+/// Bytes so far and in all, where a step has some.
+fn bytes(step: Step) -> Option<(u64, u64)> {
+    match step {
+        Step::Downloading { done, total } | Step::Extracting { done, total } | Step::Pushing { done, total } => {
+            Some((done, total))
+        }
+        _ => None,
+    }
+}
+
+/// A line that stays.
+fn plain(step: Step) -> String {
+    match bytes(step) {
+        Some((_, total)) if total > 0 => format!("{} {}", status(step), units::size(total)),
+        _ => status(step).to_owned(),
+    }
+}
+
+/// A line that changes, of at most so many characters.
+fn line(digest: &Digest, step: Step, width: usize) -> String {
+    let head = format!("{}: {}", digest.short(), status(step));
+    let Some((done, total)) = bytes(step) else { return table::cut(&head, width) };
+    if total == 0 {
+        return table::cut(&format!("{head}  {}", units::size(done)), width);
+    }
+    let counts = format!("{}/{}", units::size(done), units::size(total));
+    // The bar takes what is left, and is left out where that is little.
+    let head = format!("{head:<26}");
+    let room = width.saturating_sub(head.chars().count() + 22).min(BAR);
+    if room < 8 {
+        return table::cut(&format!("{} {counts}", head.trim_end()), width);
+    }
+    let filled = (u128::from(done.min(total)) * room as u128 / u128::from(total)) as usize;
+    let tip = if filled < room { ">" } else { "" };
+    let bar = format!("{}{tip}", "=".repeat(filled));
+    table::cut(&format!("{head} [{bar:<room$}] {counts}"), width)
+}
+
+/// A line of JSON, of the form that Docker's API has.
+fn event(progress: &Progress) -> String {
+    let value = match progress {
+        Progress::Resolved { target } => json!({"status": "Resolved", "digest": target}),
+        Progress::Note(text) => json!({"status": text}),
+        Progress::Layer { digest, step } => match bytes(*step) {
+            Some((done, total)) => {
+                json!({"status": status(*step), "id": digest, "progressDetail": {"current": done, "total": total}})
+            }
+            None => json!({"status": status(*step), "id": digest}),
+        },
+    };
+    format!("{value}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest() -> Digest {
+        format!("sha256:{}", "ab".repeat(32)).parse().unwrap()
+    }
+
+    #[test]
+    fn lines() {
+        let check = |step: Step, width: usize, expect: &str| {
+            let got = line(&digest(), step, width);
+            assert_eq!(got, expect);
+            assert!(got.chars().count() <= width, "{got}");
+        };
+        let (done, total) = (12_300_000, 80_000_000);
+        check(Step::Exists, 80, "abababababab: Already exists");
+        check(Step::Exists, 20, "abababababab: Alrea…");
+        check(Step::Waiting { total }, 80, "abababababab: Waiting");
+        let bar = "abababababab: Downloading  [====>                           ] 12.3MB/80MB";
+        check(Step::Downloading { done, total }, 80, bar);
+        check(Step::Downloading { done, total }, 60, "abababababab: Downloading  [=>          ] 12.3MB/80MB");
+        check(Step::Downloading { done, total }, 50, "abababababab: Downloading 12.3MB/80MB");
+        check(Step::Downloading { done, total }, 30, "abababababab: Downloading 12.…");
+        check(Step::Downloading { done, total: 0 }, 80, "abababababab: Downloading  12.3MB");
+        check(
+            Step::Extracting { done: total + 5, total },
+            200,
+            "abababababab: Extracting   [========================================] 80MB/80MB",
+        );
+    }
+
+    #[test]
+    fn plain_lines_and_json() {
+        assert_eq!(plain(Step::Downloading { done: 0, total: 80_000_000 }), "Downloading 80MB");
+        assert_eq!(plain(Step::Pulled), "Pull complete");
+        let step = Step::Pushing { done: 1, total: 2 };
+        assert_eq!(
+            event(&Progress::Layer { digest: digest(), step }),
+            format!("{{\"id\":\"{}\",\"progressDetail\":{{\"current\":1,\"total\":2}},\"status\":\"Pushing\"}}\n", digest())
+        );
+    }
+}

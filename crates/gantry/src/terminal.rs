@@ -1,0 +1,48 @@
+//! Standard output and standard error: whether they are terminals, how wide, and what happens when they close.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use crate::failure::{Failure, Outcome};
+
+/// Writes to standard output at once.
+pub fn print(text: &str) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output)
+}
+
+/// Writes to standard error. Nobody can be told if that fails.
+pub fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// What it means that standard output took no more.
+pub fn output(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::Closed;
+    }
+    Failure::new(format!("write to standard output: {error}"))
+}
+
+/// The width of standard output, if it is a terminal.
+pub fn width() -> Option<usize> {
+    let out = io::stdout();
+    if out.is_terminal() { columns(&out) } else { None }
+}
+
+/// The width of standard error; that of an old terminal if it is none.
+pub fn error_width() -> usize {
+    columns(&io::stderr()).unwrap_or(80)
+}
+
+fn columns(file: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(file).ok()?;
+    // Some terminals do not know their size.
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Whether standard error takes colours (no-color.org).
+pub fn colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
