@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gantry_testkit::command::wait_for;
 use gantry_testkit::console::{ConsoleSocket, read_terminal};
-use gantry_testkit::json::{at, mount_at, parse};
+use gantry_testkit::json::{at, has, mount_at, parse};
 use gantry_testkit::spec::{Parts, caps, cgroup_mount, mapping, mount};
 use gantry_testkit::{Container, Kit, Outcome, Test, ensure, ensure_eq, host, outcome};
 use serde_json::Value;
@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Test> {
         test("security::cve_2024_21626_working_directory_by_link", cwd_by_link),
         test("security::cve_2025_31133_null_is_a_link", null_link),
         test("security::cve_2025_31133_null_is_a_file", null_file),
+        test("security::cve_2025_31133_null_of_the_host_is_a_file", null_of_the_host),
         test("security::cve_2025_52565_console_is_a_link", console_link),
         test("security::cve_2025_52881_proc_is_a_link", |kit| special_link(kit, "proc")),
         test("security::cve_2025_52881_sys_is_a_link", |kit| special_link(kit, "sys")),
@@ -230,7 +231,8 @@ fn check_masked(container: &mut Container<'_>) -> Outcome {
 /// `/dev/console` as a link would have the terminal mounted over what it leads to.
 fn console_link(kit: &Kit) -> Outcome {
     let mut container = kit.container()?;
-    own_dev(&mut container);
+    // The terminals are real, and the directory that they are mounted in is the root's own.
+    container.spec.mounts.retain(|mount| !mount.destination.starts_with("/dev") || mount.destination == "/dev/pts");
     container.spec.process_mut().terminal = true;
     fs::write(container.rootfs("target"), "untouched")?;
     symlink("/target", container.rootfs("dev/console"))?;
@@ -240,6 +242,7 @@ fn console_link(kit: &Kit) -> Outcome {
     container.write_config()?;
     let created = container.call(&["create", "--console-socket", &path.display().to_string(), &container.id])?;
     if !created.status.success() {
+        ensure!(created.stderr.contains("/dev/console"), "refused for another reason: {}", created.text());
         return nothing_left(&container);
     }
     let mut terminal = socket.terminal(kit.time(5.0))?;
@@ -424,12 +427,31 @@ fn rootless_cgroup(kit: &Kit) -> Outcome {
         return nothing_left(&container);
     }
     let report = parse(&output.stdout)?;
-    if let Some(found) = mount_at(&report, "/sys/fs/cgroup") {
-        let writable = at(found, "/options").as_array().is_some_and(|words| words.iter().any(|word| word == "rw"));
-        let host_tree = at(found, "/type") == "cgroup2" && at(found, "/root") == "/";
-        ensure!(!(writable && host_tree), "the host's cgroups are mounted for writing: {found}");
+    let mounts = at(&report, "/mounts").as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_cgroup = |found: &&Value| at(found, "/type").as_str().is_some_and(|kind| kind.starts_with("cgroup"));
+    // Those that came with the host's `/sys` lie below: what is in force is the last at a place.
+    let targets = mounts.iter().filter(is_cgroup).filter_map(|found| at(found, "/target").as_str());
+    for found in targets.filter_map(|target| mount_at(&report, target)) {
+        ensure!(!has(found, "/options", "rw"), "cgroups of the host are mounted for writing: {found}");
     }
     Ok(())
+}
+
+/// What masks is the null device of the host, and is looked at before it is used.
+fn null_of_the_host(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    let unshare = host::need_tool("unshare")?.display().to_string();
+    let bait = container.host("bait");
+    fs::write(&bait, "bait")?;
+    let swap = format!("mount --bind {} /dev/null && exec \"$@\"", bait.display());
+    container.prefix =
+        [&*unshare, "-m", "--propagation", "private", "sh", "-c", &*swap, "sh"].map(str::to_owned).into();
+    fs::write(container.rootfs("secret"), "secret")?;
+    container.spec.linux_mut().masked_paths = vec!["/secret".into()];
+    container.spec.set_args(&["/init", "cat", "/secret"]);
+    let output = container.run_refused()?;
+    ensure!(output.stderr.contains("/dev/null"), "refused for another reason: {}", output.text());
+    nothing_left(&container)
 }
 
 /// A process of the runtime that joins the container lets nobody there look into it before it executes its program.
