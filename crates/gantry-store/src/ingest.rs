@@ -238,7 +238,12 @@ impl Ingest {
         std::fs::rename(&self.path, inner.dirs.blob(digest)).map_err(|error| fail("give its name to", error))?;
         inner.state().dirty.insert(digest.algorithm());
         let row = BlobRow { size, created: inner.now() };
-        inner.write("add a blob", false, |tx| tx.put(BLOBS, &digest.to_string(), &row))?;
+        if let Err(error) = inner.write("add a blob", false, |tx| tx.put(BLOBS, &digest.to_string(), &row)) {
+            // Without a row it is not here; its bytes are kept for the next try.
+            let back = std::fs::rename(inner.dirs.blob(digest), &self.path);
+            back.map_err(|error| fail("take its name from", error))?;
+            return Err(error);
+        }
         inner.count(size, 0);
         self.store.0.keeper.grown();
         Ok(())

@@ -108,7 +108,8 @@ impl Work {
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // What was too young to be collected is older now.
+                Err(RecvTimeoutError::Timeout) => removed = true,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.round(std::mem::take(&mut removed));
@@ -134,6 +135,7 @@ impl Work {
         }
         tell("expire", expire(inner));
         tell("sync layers", sync_layers(inner));
+        tell("note the use of layers", note_use(inner));
         tell("make rows durable", inner.flush());
         reserve(inner);
     }
@@ -172,6 +174,28 @@ fn sync_layers(inner: &Inner) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes down when layers were used.
+fn note_use(inner: &Inner) -> Result<()> {
+    let rows: Vec<LayerRow> = {
+        let mut state = inner.state();
+        let touched = std::mem::take(&mut state.touched);
+        touched.iter().filter_map(|chain| state.layers.get(chain).cloned()).collect()
+    };
+    if rows.is_empty() {
+        return Ok(());
+    }
+    inner.write("note the use of layers", false, |tx| {
+        for row in &rows {
+            let key = row.chain.to_string();
+            if let Some(mut there) = tx.get::<LayerRow>(LAYERS, &key)?.filter(|there| there.number == row.number) {
+                there.used = row.used;
+                tx.put(LAYERS, &key, &there)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Sets aside a little space, unless there is hardly any.

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::layer;
 use crate::layers::numbers;
 use crate::rows;
-use crate::store::{Inner, Store};
+use crate::store::{Inner, State, Store};
 use crate::usage::{TreeUsage, tree_usage};
 
 /// Longest key of a snapshot.
@@ -120,9 +120,7 @@ impl Store {
             state.snapshots.remove(key);
         }
         let now = inner.now();
-        if let Some(layer) = row.chain.as_ref().and_then(|chain| state.layers.get_mut(chain)) {
-            layer.used = now;
-        }
+        touch(&mut state, row.chain.as_ref(), now);
         drop(state);
         self.0.keeper.removed();
         Ok(())
@@ -159,9 +157,7 @@ impl Store {
         }
         // From here on its layers are not collected.
         state.snapshots.insert(key.to_owned(), row.clone());
-        if let Some(layer) = chain.and_then(|chain| state.layers.get_mut(chain)) {
-            layer.used = created;
-        }
+        touch(&mut state, chain, created);
         drop(state);
         if let Some(chain) = chain {
             self.root_added(Root::Layer(chain.clone()));
@@ -193,6 +189,15 @@ impl Store {
     }
 }
 
+/// Notes that a layer is used; its row follows when there is time.
+fn touch(state: &mut State, chain: Option<&Digest>, now: i64) {
+    if let Some(layer) = chain.and_then(|chain| state.layers.get_mut(chain)) {
+        layer.used = now;
+        let chain = layer.chain.clone();
+        state.touched.insert(chain);
+    }
+}
+
 /// Gives a snapshot's root directory the owner, mode and attributes of the layer below, which it hides.
 fn like(own: &std::path::Path, lower: &std::path::Path) -> io::Result<()> {
     let stat = lower.symlink_metadata()?;
@@ -202,7 +207,7 @@ fn like(own: &std::path::Path, lower: &std::path::Path) -> io::Result<()> {
     }
     fchmod(&fd, Mode::from_raw_mode(stat.mode() & 0o7777))?;
     let from = open_dir(CWD, lower)?;
-    let size = rustix::fs::flistxattr(&from, &mut [0_u8; 0])?;
+    let size = rustix::fs::flistxattr_query(&from)?;
     if size == 0 {
         return Ok(());
     }
@@ -210,7 +215,7 @@ fn like(own: &std::path::Path, lower: &std::path::Path) -> io::Result<()> {
     let size = rustix::fs::flistxattr(&from, names.as_mut_slice())?;
     let overlay = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.overlay.");
     for name in names[..size].split(|byte| *byte == 0).filter(overlay) {
-        let mut value = vec![0_u8; rustix::fs::fgetxattr(&from, name, &mut [0_u8; 0])?];
+        let mut value = vec![0_u8; rustix::fs::fgetxattr_query(&from, name)?];
         let length = rustix::fs::fgetxattr(&from, name, value.as_mut_slice())?;
         rustix::fs::fsetxattr(&fd, name, &value[..length], rustix::fs::XattrFlags::empty())?;
     }

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) unsynced: Vec<File>,
     /// Directories of blobs with new names that are not known to be on the disk itself.
     pub(crate) dirty: HashSet<Algorithm>,
+    /// Layers whose time of use is newer than in their rows.
+    pub(crate) touched: HashSet<Digest>,
     /// Whether rows were written that are not durable.
     pub(crate) pending_rows: bool,
 }
@@ -211,13 +213,16 @@ impl Inner {
             let mut state = self.state();
             (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.dirty))
         };
-        for file in files {
-            file.sync_data().map_err(|error| self.dirs.error("sync a blob", error))?;
+        let synced =
+            files.iter().try_for_each(|file| file.sync_data().map_err(|error| self.dirs.error("sync a blob", error)));
+        let synced = synced
+            .and_then(|()| dirty.iter().try_for_each(|algorithm| self.dirs.sync_dir(&self.dirs.blobs(*algorithm))));
+        if synced.is_err() {
+            let mut state = self.state();
+            state.unsynced.extend(files);
+            state.dirty.extend(dirty);
         }
-        for algorithm in dirty {
-            self.dirs.sync_dir(&self.dirs.blobs(algorithm))?;
-        }
-        Ok(())
+        synced
     }
 
     /// Adds to or takes from the count of bytes.

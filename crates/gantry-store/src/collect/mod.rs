@@ -91,7 +91,11 @@ fn collect(inner: &Inner, policy: &Policy, now: i64, dry_run: bool) -> Result<Co
     }
     let gone: HashSet<&Digest> = collected.images.iter().map(|(digest, _)| digest).collect();
     let live = view.live(|image| !gone.contains(&image.target.digest));
-    let (blobs, layers) = view.garbage(&live);
+    let (mut blobs, mut layers) = view.garbage(&live);
+    let old = |created: i64| policy.min_age.is_none_or(|min| i128::from(now) - i128::from(created) >= nanos(min));
+    blobs.retain(|(_, row)| old(row.created));
+    layers.retain(|row| old(row.created));
+    let blobs: Vec<(Digest, u64)> = blobs.into_iter().map(|(digest, row)| (digest, row.size)).collect();
     if dry_run {
         let state = inner.state();
         collected.blobs = blobs.into_iter().filter(|(digest, _)| !state.holds_blob(digest)).collect();
@@ -117,7 +121,7 @@ struct Node {
 /// What there was when a collection began.
 struct View {
     images: Vec<Node>,
-    blobs: BTreeMap<Digest, u64>,
+    blobs: BTreeMap<Digest, BlobRow>,
     layers: HashMap<Digest, LayerRow>,
     /// Layers that snapshots stand on, and those below.
     pinned: HashSet<Digest>,
@@ -152,7 +156,7 @@ impl View {
             images.push(Node { candidate, needs });
         }
         let digest = |(key, row): (String, BlobRow)| match key.parse::<Digest>() {
-            Ok(digest) => Ok((digest, row.size)),
+            Ok(digest) => Ok((digest, row)),
             Err(error) => Err(Error::corrupt("a blob's row", error.to_string())),
         };
         Ok(Self { images, blobs: blobs.into_iter().map(digest).collect::<Result<_>>()?, layers, pinned })
@@ -175,7 +179,7 @@ impl View {
         self.pinned.iter().for_each(|chain| *uses.entry(chain).or_default() += 1);
         // A chain id may be the digest of a blob too (the lowest layer, uncompressed): then both count.
         let size = |digest: &Digest| {
-            self.blobs.get(digest).copied().unwrap_or(0) + self.layers.get(digest).map_or(0, |layer| layer.size)
+            self.blobs.get(digest).map_or(0, |blob| blob.size) + self.layers.get(digest).map_or(0, |layer| layer.size)
         };
         let mut total: u64 = uses.keys().map(|digest| size(digest)).sum();
         for index in rest {
@@ -208,7 +212,7 @@ impl View {
     }
 
     /// What is not needed: blobs, and layers with those before their parents that stand on them.
-    fn garbage(&self, live: &Live) -> (Vec<(Digest, u64)>, Vec<LayerRow>) {
+    fn garbage(&self, live: &Live) -> (Vec<(Digest, BlobRow)>, Vec<LayerRow>) {
         let blobs = self.blobs.iter().filter(|(digest, _)| !live.blobs.contains(digest));
         let mut layers: Vec<(usize, LayerRow)> = Vec::new();
         for row in self.layers.values().filter(|row| !live.layers.contains(&row.chain)) {
@@ -217,9 +221,13 @@ impl View {
             layers.push((above.len(), row.clone()));
         }
         layers.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-        let blobs = blobs.map(|(digest, size)| (digest.clone(), *size)).collect();
+        let blobs = blobs.map(|(digest, row)| (digest.clone(), row.clone())).collect();
         (blobs, layers.into_iter().map(|(_, row)| row).collect())
     }
+}
+
+fn nanos(duration: std::time::Duration) -> i128 {
+    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
 }
 
 /// What must stay.
@@ -282,6 +290,10 @@ fn sweep(
             taken
         })?;
         let removed = remove_layers(inner, &rows);
+        if removed.is_err() {
+            let mut state = inner.state();
+            rows.iter().for_each(|row| drop(state.layers.insert(row.chain.clone(), row.clone())));
+        }
         inner.release(rows.iter().map(|row| Claimed::Layer(row.chain.clone())));
         removed?;
         collected.layers.extend(rows.into_iter().map(|row| (row.chain, row.size)));
@@ -343,8 +355,10 @@ fn remove_layers(inner: &Inner, rows: &[LayerRow]) -> Result<()> {
         rows.iter().try_for_each(|row| tx.remove(LAYERS, &row.chain.to_string()).map(|_| ()))
     })?;
     for row in rows {
-        inner.dirs.discard(&inner.dirs.layer(row.number))?;
         inner.count(0, row.size);
+        if let Err(error) = inner.dirs.discard(&inner.dirs.layer(row.number)) {
+            tracing::warn!(%error, "a layer's tree stays until the store is opened again");
+        }
     }
     Ok(())
 }
@@ -364,11 +378,9 @@ fn remove_blobs(inner: &Inner, blobs: &[(Digest, u64)]) -> Result<()> {
         Ok(())
     })?;
     for (digest, size) in blobs {
-        match std::fs::remove_file(inner.dirs.blob(digest)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(inner.dirs.error(format!("remove blob {digest}"), error));
-            }
-            _ => inner.count(0, *size),
+        inner.count(0, *size);
+        if let Err(error) = std::fs::remove_file(inner.dirs.blob(digest)) {
+            tracing::warn!(%digest, %error, "a blob's file stays until the store is opened again");
         }
     }
     Ok(())

@@ -6,14 +6,17 @@ use std::time::Duration;
 use gantry_model::image::Descriptor;
 use gantry_model::reference::Reference;
 
-/// What a collection removes. Content, layers and beginnings of blobs that nothing refers to go in any case.
+/// What a collection removes. Content and layers that nothing refers to, and beginnings of
+/// blobs that nobody came back for, go in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Whether images without a name go.
     pub dangling: bool,
     /// Whether images with a name go that no snapshot uses.
     pub unused: bool,
-    /// Of those, only what was not used for so long.
+    /// What nothing refers to stays if it came here more recently: so a pull that was given up can be tried again.
+    pub min_age: Option<Duration>,
+    /// Of images, only those go that were not used for so long.
     pub max_age: Option<Duration>,
     /// Beyond this size of blobs and layers, unused images go, those that were not used for the longest time first, until
     /// it fits.
@@ -35,16 +38,24 @@ pub enum Filter {
 }
 
 impl Default for Policy {
-    /// What nothing refers to, and nothing else: names and dangling images are the user's.
+    /// What nothing refers to, an hour after it came, and nothing else: names and dangling images are the user's.
     fn default() -> Self {
-        Self::unreferenced()
+        Self { min_age: Some(Duration::from_secs(3600)), ..Self::unreferenced() }
     }
 }
 
 impl Policy {
     /// Leaves all images alone.
     pub fn unreferenced() -> Self {
-        Self { dangling: false, unused: false, max_age: None, max_bytes: None, keep: Vec::new(), only: Vec::new() }
+        Self {
+            dangling: false,
+            unused: false,
+            min_age: None,
+            max_age: None,
+            max_bytes: None,
+            keep: Vec::new(),
+            only: Vec::new(),
+        }
     }
 
     /// Images without a name too.
