@@ -16,6 +16,7 @@ use gantry_testkit::outcome::fail;
 use gantry_testkit::spec::Parts;
 use gantry_testkit::{Container, Kit, Outcome, Test, ensure, ensure_eq};
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::check::test;
 
@@ -266,9 +267,9 @@ fn killed(kit: &Kit) -> Outcome {
     let monitor = Monitor::start(&container, |_| {})?;
     let Ready::Pid(pid) = monitor.ready else { return fail("it is not ready") };
     // Signals are not for the monitor to hand on, nor to die of.
-    for signal in ["TERM", "INT", "HUP"] {
-        let status = Command::new("kill").args([&format!("-{signal}"), &monitor.process.pid().to_string()]).status()?;
-        ensure!(status.success(), "kill: {status}");
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let own = Pid::from_raw(monitor.process.pid()).ok_or_else(|| std::io::Error::other("it has no id"))?;
+        kill_process(own, signal)?;
     }
     container.start()?;
     ensure_eq!(container.pid()?, pid, "process id");
