@@ -44,15 +44,11 @@ fail() {
 
 # Servers. Each answers before its function returns.
 
-serve() { # PORT NAME [TOML]: our registry, with a configuration if there is one.
+serve() { # PORT NAME [OPTION...]: our registry.
     local address=127.0.0.1:$1 name=$2 scheme=http
-    local call=("$program" registry serve --listen "$address" --root "$work/registry-$name")
-    if [[ $# -gt 2 ]]; then
-        printf '%s\n' "$3" >"$work/$name.toml"
-        call+=(--config "$work/$name.toml")
-    fi
+    shift 2
     [[ $name = private ]] && scheme=https
-    "${call[@]}" >"$work/$name.log" 2>&1 &
+    "$program" registry serve --listen "$address" --root "$work/registry-$name" "$@" >"$work/$name.log" 2>&1 &
     until_true 30 curl -sk -o /dev/null "$scheme://$address/v2/" && return
     fail "registry $name" "it did not come up: $(tail -n 1 "$work/$name.log")"
     return 1
@@ -65,7 +61,8 @@ log: { level: error }
 storage: { filesystem: { rootdirectory: $work/registry-theirs }, delete: { enabled: true } }
 http: { addr: $theirs }
 YAML
-    docker-registry serve "$work/theirs.yml" >"$work/theirs.log" 2>&1 &
+    # It takes variables of this prefix for its configuration.
+    env -u REGISTRY_AUTH_FILE docker-registry serve "$work/theirs.yml" >"$work/theirs.log" 2>&1 &
     until_true 30 curl -s -o /dev/null "http://$theirs/v2/" && return
     fail docker-registry "it did not come up: $(tail -n 1 "$work/theirs.log")"
     return 1
@@ -115,7 +112,7 @@ served() {
 sha256() { sha256sum | sed 's/\([0-9a-f]*\).*/sha256:\1/'; }
 raw() { skopeo inspect --raw "$1" | sha256; }
 layout_digest() { jq -r --arg name "$2" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $name) | .digest' "$1/index.json"; }
-our_id() { gantry inspect "$1" | jq -r 'if type == "array" then .[0] else . end | .Id'; }
+our_id() { gantry inspect "$1" | jq -r '.[0].Id'; }
 docker_id() { docker inspect -f '{{.Id}}' "$1"; }
 podman_id() { echo "sha256:$(podman inspect -f '{{.Id}}' "$1")"; }
 
@@ -161,7 +158,7 @@ docker_checks() {
     docker rmi -f "$ours/docker/two:1" >/dev/null 2>&1
     check "docker pulls from ours, by digest" "$ours/docker/two@$digest" docker pull -q "$ours/docker/two@$digest"
     check "docker pulls from ours, the same image" "$id" docker_id "$ours/docker/two@$digest"
-    check "we pull what docker pushed" "$id" bash -c "'$program' --root '$work/store' pull $ours/docker/two:1 >/dev/null && '$program' --root '$work/store' inspect $ours/docker/two:1 | jq -r 'if type == \"array\" then .[0] else . end | .Id'"
+    check "we pull what docker pushed" "$id" bash -c "'$program' --root '$work/store' pull $ours/docker/two:1 >/dev/null && '$program' --root '$work/store' inspect $ours/docker/two:1 | jq -r '.[0].Id'"
 }
 
 # podman_checks CLIENT: podman, or buildah, which has the same commands for this.
@@ -218,7 +215,7 @@ our_client_checks() {
     check "skopeo pushes an index to ours" "$digest" bash -c \
         "skopeo copy -q --all --preserve-digests oci:$work/oci:multi docker://$ours/multi:1 && skopeo inspect --raw docker://$ours/multi:1 | sha256sum | sed 's/ .*//; s/^/sha256:/'"
     check "we pull one platform of an index" arm64 bash -c "
-        '$program' --root '$work/store' pull --platform linux/arm64 $ours/multi:1 >/dev/null && '$program' --root '$work/store' inspect $ours/multi:1 | jq -r 'if type == \"array\" then .[0] else . end | .Architecture'"
+        '$program' --root '$work/store' pull --platform linux/arm64 $ours/multi:1 >/dev/null && '$program' --root '$work/store' inspect $ours/multi:1 | jq -r '.[0].Architecture'"
     refuse "a platform that an index lacks is refused" riscv64 gantry pull --platform linux/riscv64 "$ours/multi:1"
     check "podman pulls our platform of an index" amd64 bash -c "podman pull -q $ours/multi:1 >/dev/null && podman inspect -f '{{.Architecture}}' $ours/multi:1"
     check "docker pulls another platform of an index" arm64 bash -c "docker pull -q --platform linux/arm64 $ours/multi:1 >/dev/null && docker inspect -f '{{.Architecture}}' $ours/multi:1"
@@ -231,7 +228,7 @@ our_client_checks() {
 load() {
     local output
     check "we load the $1" 0 bash -c "'$program' --root '$work/fresh' load -i '$2' >/dev/null; echo \$?"
-    check "the $1 has its image" "$3" bash -c "'$program' --root '$work/fresh' inspect ${3#sha256:} | jq -r 'if type == \"array\" then .[0] else . end | .Id'"
+    check "the $1 has its image" "$3" bash -c "'$program' --root '$work/fresh' inspect ${3#sha256:} | jq -r '.[0].Id'"
     "$program" --root "$work/fresh" rmi -f "${3#sha256:}" >/dev/null 2>&1
 }
 
@@ -277,8 +274,7 @@ archive_checks() {
 auth_checks() {
     local password=correct-horse login
     htpasswd -Bbc "$work/htpasswd" someone "$password" 2>/dev/null
-    serve "${guarded#*:}" guarded "[auth]
-htpasswd = \"$work/htpasswd\"" || return
+    serve "${guarded#*:}" guarded --htpasswd "$work/htpasswd" || return
     refuse "anonymous push is refused" unauthorized skopeo copy -q "oci:$work/oci:two" "docker://$guarded/two:1"
     for login in docker podman skopeo gantry; do
         refuse "$login login with a wrong password" "unauthorized\|invalid\|denied\|wrong" bash -c "echo wrong | ${login/#gantry/\'$program\'} login -u someone --password-stdin $guarded"
@@ -304,9 +300,7 @@ tls_checks() {
 extendedKeyUsage=serverAuth"
     openssl x509 -req -in "$work/tls.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
         -extfile <(echo "$subject") -out "$work/tls.pem" 2>/dev/null
-    serve "${private#*:}" private "[tls]
-certificate = \"$work/tls.pem\"
-key = \"$work/tls.key\"" || return
+    serve "${private#*:}" private --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" || return
     refuse "skopeo does not trust it without its authority" certificate skopeo inspect "docker://$private/two:1"
     # These are the box's own directories: an overlay that ends with this test keeps them as they are.
     mkdir -p /etc/docker

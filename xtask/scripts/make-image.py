@@ -31,8 +31,8 @@ class Layout:
     def document(self, kind, document):
         return self.blob(kind, json.dumps(document).encode())
 
-    def image(self, tars, platform, compress=1):
-        layers = [self.blob("layer.v1.tar+gzip", gzip.compress(tar, compress, mtime=0)) for tar in tars]
+    def image(self, tars, platform):
+        layers = [self.blob("layer.v1.tar+gzip", gzip.compress(tar, 6, mtime=0)) for tar in tars]
         config = {
             **platform,
             "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},

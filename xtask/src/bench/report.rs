@@ -103,7 +103,7 @@ pub fn verdicts(scenes: &[Scene]) -> Vec<Verdict> {
 }
 
 /// Appends to a text. Writing into a string cannot fail.
-fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(arguments);
 }
 
