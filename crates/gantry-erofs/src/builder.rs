@@ -45,6 +45,20 @@ pub enum Kind<'a> {
     Socket,
 }
 
+/// They lie in the first block, with the superblock.
+pub(crate) const ROOT_ATTRIBUTES: &str = "the attributes of the root take more than 2880 bytes";
+
+/// What is there already; see [`Builder::find`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A directory, be it an entry or implied.
+    Directory,
+    /// A character device 0:0, which hides what the layers below have of its name.
+    Whiteout,
+    /// Anything else.
+    Other,
+}
+
 /// What an image may make its builder hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -52,7 +66,7 @@ pub struct Limits {
     pub entries: u64,
     /// Directories within each other.
     pub depth: u64,
-    /// Bytes of the attributes of all directories.
+    /// Bytes of the attributes of all directories and of the texts of all symbolic links.
     pub held: u64,
 }
 
@@ -138,7 +152,8 @@ impl<W: Write + Seek> Builder<W> {
         Ok(Self { out, inodes: Inodes::default(), tree, options, file: None, count: 0 })
     }
 
-    /// Adds an entry. Directories above it that are not there are made, with mode 0755, of root and of the epoch.
+    /// Adds an entry. Directories above it that are not there are made, with mode 0755, of root and of the epoch; in place
+    /// of a whiteout they are opaque. Symbolic links on the way are followed within the image.
     pub fn add(&mut self, path: &[u8], kind: Kind<'_>, attributes: Attributes) -> Result<()> {
         self.settled()?;
         check(path, &attributes)?;
@@ -147,7 +162,7 @@ impl<W: Write + Seek> Builder<W> {
                 // The encoding is that of the end: this only refuses what will not be possible then.
                 let length = xattr::encode(path, &attributes.xattrs)?.len();
                 if tree::is_root(path) && length > BLOCK - format::ROOT - INODE {
-                    return Err(Error::entry(path, "the attributes of the root take more than 2880 bytes"));
+                    return Err(Error::entry(path, ROOT_ATTRIBUTES));
                 }
                 return self.tree.directory(path, attributes);
             }
@@ -211,9 +226,32 @@ impl<W: Write + Seek> Builder<W> {
         Ok(())
     }
 
-    /// Which of the names that were added before a path leads to: a directory, something else, or nothing.
-    pub fn is_directory(&self, path: &[u8]) -> Result<Option<bool>> {
-        Ok(self.tree.find(path)?.map(|node| matches!(node, Node::Directory(_))))
+    /// What has this path so far; nothing if nothing has. A symbolic link at its end is not followed.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Found>> {
+        Ok(self.tree.find(path)?.map(|node| match node {
+            Node::Directory(_) => Found::Directory,
+            Node::Leaf(leaf) if self.tree.leaves[leaf as usize].whiteout => Found::Whiteout,
+            Node::Leaf(_) => Found::Other,
+        }))
+    }
+
+    /// Makes a directory hide that of the layers below: it gets the attribute `trusted.overlay.opaque`, whatever
+    /// attributes it has or will get. Implied ones are so no longer: nothing below has a part in them.
+    pub fn opaque(&mut self, path: &[u8]) -> Result<()> {
+        match self.tree.find(path)? {
+            Some(Node::Directory(directory)) => {
+                let directory = &mut self.tree.directories[directory as usize];
+                (directory.opaque, directory.implied) = (true, false);
+                Ok(())
+            }
+            _ => Err(Error::entry(path, "only a directory can be opaque")),
+        }
+    }
+
+    /// Takes an entry away again, with all that is below it. False if there is none.
+    pub fn remove(&mut self, path: &[u8]) -> Result<bool> {
+        self.settled()?;
+        self.tree.forget(path)
     }
 
     /// The directories that were made for what is in them, and were no entries themselves. Whoever knows what they are like
@@ -238,7 +276,8 @@ impl<W: Write + Seek> Builder<W> {
             _ if text.len() >= BLOCK => "the target of the symbolic link is longer than 4095 bytes",
             _ => {
                 self.begin(path, Type::Symlink, text.len() as u64, 0, attributes)?;
-                return self.data(text);
+                self.data(text)?;
+                return self.tree.symlink(path, text);
             }
         };
         Err(Error::entry(path, why))
@@ -286,7 +325,8 @@ impl<W: Write + Seek> Builder<W> {
         }
         let parts: [&[u8]; 3] = [&file.inode.encode(), &file.xattrs, &file.rest];
         let place = self.inodes.put(parts, &mut self.out)?;
-        self.tree.leaves.push(Leaf { place, links: 0, kind: file.kind });
+        let whiteout = file.kind == Type::Char && file.inode.place == 0;
+        self.tree.leaves.push(Leaf { place, links: 0, kind: file.kind, whiteout });
         let leaf = Node::Leaf(self.tree.leaves.len() as u32 - 1);
         self.tree.insert(&file.path, file.directory, &file.name, leaf)
     }

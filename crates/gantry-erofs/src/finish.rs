@@ -3,9 +3,9 @@
 //! First it is decided how large each is and where it will be, which needs no numbers of inodes. Then everything is written
 //! in order: the whole blocks of all directories, and their inodes with the rests. The root's goes into the first block.
 
-use crate::builder::{Builder, Summary, inode};
+use crate::builder::{Builder, ROOT_ATTRIBUTES, Summary, inode};
 use crate::directory::{self, Extent};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{self, BLOCK, INODE, LINKS_AT, Layout, SLOT, Superblock, Type};
 use crate::inodes::{Inodes, Packer};
 use crate::tree::{self, Directory, Node, Tree};
@@ -96,9 +96,12 @@ impl<W: Write + Seek> Builder<W> {
         let (mut packer, mut piece, mut blocks) = (Packer::default(), 0, 0_u64);
         let directories = self.tree.directories.iter().enumerate().filter(|(_, directory)| !directory.gone);
         for (own, directory) in directories {
-            let xattrs = xattr::encode(b"", &directory.attributes.xattrs)?.len();
+            let xattrs = xattr::of_directory(directory)?.len();
             let mut extent = directory::measure(own as u32, directory);
             let room = if own == 0 { BLOCK - format::ROOT } else { BLOCK };
+            if own == 0 && INODE + xattrs > room {
+                return Err(Error::entry(b"/", ROOT_ATTRIBUTES));
+            }
             let fits = INODE + xattrs + extent.rest <= room;
             if !fits {
                 extent.full += 1;
@@ -176,7 +179,7 @@ impl<W: Write + Seek> Builder<W> {
     /// An inode of a directory with what lies behind it.
     fn directory(&self, own: u32, directory: &Directory, plan: &Plan, number: u32) -> Result<Vec<u8>> {
         let place = &plan.places[own as usize];
-        let xattrs = xattr::encode(b"", &directory.attributes.xattrs)?;
+        let xattrs = xattr::of_directory(directory)?;
         let mut inode = inode(Type::Directory, &directory.attributes, xattrs.len(), number);
         let below = directory.children.values().filter(|node| matches!(node, Node::Directory(_))).count();
         inode.links = 2 + below as u32;

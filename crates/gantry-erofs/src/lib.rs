@@ -41,6 +41,6 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use builder::{Attributes, Builder, Kind, Limits, Options, Summary};
+pub use builder::{Attributes, Builder, Found, Kind, Limits, Options, Summary};
 pub use error::{Error, Result};
 pub use gantry_tar::{Time, Xattr};

@@ -19,8 +19,12 @@ pub struct Directory {
     pub attributes: Attributes,
     /// Whether it was never an entry of its own.
     pub implied: bool,
+    /// Whether it hides that of the layers below.
+    pub opaque: bool,
     /// Whether something replaced it, or a directory above it.
     pub gone: bool,
+    /// Directories above it.
+    depth: u64,
     pub children: BTreeMap<Box<[u8]>, Node>,
 }
 
@@ -31,6 +35,8 @@ pub struct Leaf {
     pub place: u32,
     pub links: u32,
     pub kind: Type,
+    /// Whether it hides what the layers below have of its name: a character device 0:0.
+    pub whiteout: bool,
 }
 
 /// All names.
@@ -41,14 +47,18 @@ pub struct Tree {
     limits: Limits,
     /// Names so far, and those that were replaced with them.
     names: u64,
-    /// Bytes of the attributes of directories so far.
+    /// Bytes of the attributes of directories and of the texts of symbolic links so far.
     held: u64,
+    /// The texts of symbolic links.
+    texts: BTreeMap<u32, Box<[u8]>>,
     /// The directory that was reached last: most entries have the same one as the entry before them.
     last: (Vec<u8>, u32),
 }
 
 /// The root, in [`Tree::directories`].
 pub const ROOT: u32 = 0;
+/// Symbolic links on the way to one entry, as the kernel allows.
+const MOST_LINKS: u64 = 40;
 
 impl Tree {
     pub fn new(limits: Limits) -> Self {
@@ -56,48 +66,44 @@ impl Tree {
             parent: ROOT,
             attributes: Attributes { mode: 0o755, ..Attributes::default() },
             implied: true,
+            opaque: false,
             gone: false,
+            depth: 0,
             children: BTreeMap::new(),
         };
-        Self { directories: vec![root], leaves: Vec::new(), limits, names: 0, held: 0, last: (Vec::new(), ROOT) }
+        let (leaves, texts, last) = (Vec::new(), BTreeMap::new(), (Vec::new(), ROOT));
+        Self { directories: vec![root], leaves, limits, names: 0, held: 0, texts, last }
     }
 
-    /// What a path leads to.
+    /// What a path leads to. A symbolic link at its end is not followed, those before it are.
     pub fn find(&self, path: &[u8]) -> Result<Option<Node>> {
-        let mut node = Node::Directory(ROOT);
-        for name in parts(path) {
-            let Node::Directory(directory) = node else { return Ok(None) };
-            match self.directories[directory as usize].children.get(checked(path, name)?) {
-                Some(next) => node = *next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(node))
+        let Some((before, name)) = split(path)? else { return Ok(Some(Node::Directory(ROOT))) };
+        let (directory, missing) = self.go(path, ROOT, owned(before))?;
+        let found = self.directories[directory as usize].children.get(name);
+        Ok(found.filter(|_| missing.is_empty()).copied())
     }
 
     /// The directory that an entry is in, made if it is not there, and the entry's name. Nothing for the root itself.
     pub fn enter<'a>(&mut self, path: &'a [u8]) -> Result<Option<(u32, &'a [u8])>> {
-        let Some(name) = parts(path).last() else { return Ok(None) };
-        checked(path, name)?;
-        // What comes before the name, with its slash.
-        let before = &path[..name.as_ptr() as usize - path.as_ptr() as usize];
+        let Some((before, name)) = split(path)? else { return Ok(None) };
         if before == self.last.0 {
             return Ok(Some((self.last.1, name)));
         }
-        let mut directory = ROOT;
-        for (depth, part) in parts(before).enumerate() {
-            if depth as u64 >= self.limits.depth {
-                return Err(Error::limit(path, "the depth in directories", self.limits.depth));
-            }
-            directory = match self.directories[directory as usize].children.get(checked(path, part)?) {
-                Some(Node::Directory(next)) => *next,
-                Some(Node::Leaf(_)) => return Err(Error::entry(path, "a part of the path is no directory")),
-                None => {
-                    let made = self.make(directory, Attributes { mode: 0o755, ..Attributes::default() }, true);
-                    self.insert(path, directory, part, Node::Directory(made))?;
-                    made
-                }
+        let (mut directory, mut missing) = self.go(path, ROOT, owned(before))?;
+        while let Some(part) = missing.pop() {
+            let there = self.directories[directory as usize].children.get(&part);
+            let opaque = match there {
+                None => false,
+                Some(Node::Leaf(leaf)) if self.leaves[*leaf as usize].whiteout => true,
+                Some(_) => return Err(Error::entry(path, "a part of the path is no directory")),
             };
+            let attributes = Attributes { mode: 0o755, ..Attributes::default() };
+            let made = self.make(path, directory, attributes)?;
+            // What the layers below have of it is hidden, so nothing is implied about it.
+            let new = &mut self.directories[made as usize];
+            (new.implied, new.opaque) = (!opaque, opaque);
+            self.insert(path, directory, checked(path, &part)?, Node::Directory(made))?;
+            (directory, missing) = self.go(path, made, missing)?;
         }
         self.last.0.clear();
         self.last.0.extend(before);
@@ -105,12 +111,36 @@ impl Tree {
         Ok(Some((directory, name)))
     }
 
+    /// Goes from a directory along these parts, which are in reverse order, as far as there are directories. Symbolic links
+    /// are followed as they would be by someone whose root is that of the image: `..` does not lead out of it.
+    fn go(&self, path: &[u8], from: u32, mut ahead: Vec<Box<[u8]>>) -> Result<(u32, Vec<Box<[u8]>>)> {
+        let (mut directory, mut links) = (from, 0);
+        while let Some(part) = ahead.pop() {
+            let here = &self.directories[directory as usize];
+            match here.children.get(&part) {
+                _ if *part == *b".." => directory = here.parent,
+                Some(Node::Directory(next)) => directory = *next,
+                Some(Node::Leaf(leaf)) if self.texts.contains_key(leaf) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Error::limit(path, "the number of symbolic links on the way", MOST_LINKS));
+                    }
+                    let text = &self.texts[leaf];
+                    directory = if text.starts_with(b"/") { ROOT } else { directory };
+                    ahead.extend(owned(text));
+                }
+                _ => {
+                    ahead.push(part);
+                    break;
+                }
+            }
+        }
+        Ok((directory, ahead))
+    }
+
     /// A directory of an entry of its own: a new one, or new attributes of the one that is there.
     pub fn directory(&mut self, path: &[u8], attributes: Attributes) -> Result<()> {
-        self.held += attributes.xattrs.iter().map(|(name, value)| (name.len() + value.len() + 48) as u64).sum::<u64>();
-        if self.held > self.limits.held {
-            return Err(Error::limit(path, "the size in bytes of all attributes of directories", self.limits.held));
-        }
+        self.hold(path, attributes.xattrs.iter().map(|(name, value)| (name.len() + value.len() + 48) as u64).sum())?;
         let Some((parent, name)) = self.enter(path)? else {
             self.refresh(ROOT, attributes);
             return Ok(());
@@ -119,8 +149,34 @@ impl Tree {
             self.refresh(*there, attributes);
             return Ok(());
         }
-        let made = self.make(parent, attributes, false);
+        let made = self.make(path, parent, attributes)?;
         self.insert(path, parent, name, Node::Directory(made))
+    }
+
+    /// Notes that the leaf that was made last is a symbolic link.
+    pub fn symlink(&mut self, path: &[u8], text: &[u8]) -> Result<()> {
+        self.hold(path, text.len() as u64 + 48)?;
+        self.texts.insert(self.leaves.len() as u32 - 1, text.into());
+        Ok(())
+    }
+
+    /// Takes a name away. False if there is none.
+    pub fn forget(&mut self, path: &[u8]) -> Result<bool> {
+        let Some((before, name)) = split(path)? else { return Ok(false) };
+        let (directory, missing) = self.go(path, ROOT, owned(before))?;
+        let children = &mut self.directories[directory as usize].children;
+        let Some(node) = missing.is_empty().then(|| children.remove(name)).flatten() else { return Ok(false) };
+        self.remove(node);
+        Ok(true)
+    }
+
+    fn hold(&mut self, path: &[u8], bytes: u64) -> Result<()> {
+        self.held += bytes;
+        if self.held > self.limits.held {
+            let what = "the size in bytes of all attributes of directories and texts of symbolic links";
+            return Err(Error::limit(path, what, self.limits.held));
+        }
+        Ok(())
     }
 
     fn refresh(&mut self, directory: u32, attributes: Attributes) {
@@ -128,10 +184,15 @@ impl Tree {
         (directory.attributes, directory.implied) = (attributes, false);
     }
 
-    fn make(&mut self, parent: u32, attributes: Attributes, implied: bool) -> u32 {
+    fn make(&mut self, path: &[u8], parent: u32, attributes: Attributes) -> Result<u32> {
+        let depth = self.directories[parent as usize].depth + 1;
+        if depth > self.limits.depth {
+            return Err(Error::limit(path, "the depth in directories", self.limits.depth));
+        }
         let children = BTreeMap::new();
-        self.directories.push(Directory { parent, attributes, implied, gone: false, children });
-        self.directories.len() as u32 - 1
+        let made = Directory { parent, attributes, implied: false, opaque: false, gone: false, depth, children };
+        self.directories.push(made);
+        Ok(self.directories.len() as u32 - 1)
     }
 
     /// Gives something a name, in place of whatever had it.
@@ -156,6 +217,8 @@ impl Tree {
 
     /// Takes away what has lost its name, and everything below it.
     fn remove(&mut self, node: Node) {
+        // The directory that was reached last may be below it, or was reached through it.
+        self.last = (Vec::new(), ROOT);
         let mut ahead = vec![node];
         while let Some(node) = ahead.pop() {
             match node {
@@ -164,8 +227,6 @@ impl Tree {
                     let directory = &mut self.directories[directory as usize];
                     directory.gone = true;
                     ahead.extend(std::mem::take(&mut directory.children).into_values());
-                    // The directory that was reached last may be below it.
-                    self.last = (Vec::new(), ROOT);
                 }
             }
         }
@@ -204,6 +265,23 @@ fn checked<'a>(path: &[u8], name: &'a [u8]) -> Result<&'a [u8]> {
         _ => return Ok(name),
     };
     Err(Error::entry(path, why))
+}
+
+/// The parts of a path in reverse order.
+fn owned(path: &[u8]) -> Vec<Box<[u8]>> {
+    let mut parts: Vec<Box<[u8]>> = parts(path).map(Into::into).collect();
+    parts.reverse();
+    parts
+}
+
+/// What of a path comes before its last part, and that part; nothing for the root. All parts are checked.
+fn split(path: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+    let mut last = None;
+    for part in parts(path) {
+        last = Some(checked(path, part)?);
+    }
+    let Some(name) = last else { return Ok(None) };
+    Ok(Some((&path[..name.as_ptr() as usize - path.as_ptr() as usize], name)))
 }
 
 /// Whether a path is that of the root.

@@ -1,6 +1,7 @@
 //! Extended attributes, as they stand behind an inode.
 
 use crate::error::{Error, Result};
+use crate::tree::Directory;
 use gantry_tar::{Xattr, show};
 
 /// Bytes before the first attribute.
@@ -16,6 +17,20 @@ const PREFIXES: [(u8, &[u8]); 5] = [
     (4, b"trusted."),
     (6, b"security."),
 ];
+
+/// Whether an image can hold an attribute of this name.
+pub fn possible(name: &[u8]) -> bool {
+    split(name).is_some_and(|(_, rest)| rest.len() <= 255)
+}
+
+/// The attributes of a directory; see [`encode`].
+pub fn of_directory(directory: &Directory) -> Result<Vec<u8>> {
+    if !directory.opaque {
+        return encode(b"", &directory.attributes.xattrs);
+    }
+    let opaque = (b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+    encode(b"", &[&directory.attributes.xattrs[..], &[opaque]].concat())
+}
 
 /// The attributes of an entry in the order of their names; nothing if there are none. Of two of the same name the later
 /// one counts.

@@ -3,6 +3,8 @@
 
 #[path = "erofs/images.rs"]
 mod images;
+#[path = "erofs/layers.rs"]
+mod layers;
 #[path = "erofs/model.rs"]
 mod model;
 #[path = "erofs/mounts.rs"]

@@ -2,7 +2,7 @@
 
 use crate::model::{Step, What, apply, build, compare, expect};
 use crate::{reader, sample};
-use gantry_erofs::{Attributes, Builder, Kind, Limits, Options, Time};
+use gantry_erofs::{Attributes, Builder, Found, Kind, Limits, Options, Time};
 use std::io::{Cursor, Read as _, Seek, SeekFrom, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -228,7 +228,7 @@ fn limits() {
     };
     check(Limits { entries: 100, ..Limits::default() }, "the number of entries exceeds the limit of 100");
     check(Limits { depth: 200, ..Limits::default() }, "the depth in directories exceeds the limit of 200");
-    check(Limits { held: 1000, ..Limits::default() }, "attributes of directories exceeds the limit of 1000");
+    check(Limits { held: 1000, ..Limits::default() }, "texts of symbolic links exceeds the limit of 1000");
 }
 
 #[test]
@@ -242,6 +242,7 @@ fn implied_directories_are_told() {
     assert_eq!(builder.implied(), [&b""[..], b"a", b"a/d"]);
     builder.add(b"", Kind::Directory, plain()).unwrap();
     assert_eq!(builder.implied(), [&b"a"[..], b"a/d"]);
-    let find = |path: &[u8]| builder.is_directory(path).unwrap();
-    assert_eq!((find(b"a/d/"), find(b"/a/b/c"), find(b"f/g"), find(b"/")), (Some(true), Some(false), None, Some(true)));
+    let find = |path: &[u8]| builder.find(path).unwrap();
+    assert_eq!((find(b"a/d/"), find(b"/")), (Some(Found::Directory), Some(Found::Directory)));
+    assert_eq!((find(b"/a/b/c"), find(b"f/g")), (Some(Found::Other), None));
 }
