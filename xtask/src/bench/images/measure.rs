@@ -81,7 +81,9 @@ impl Ground {
         for name in names {
             let path = self.path(name);
             if path.exists() {
-                run(Command::new("rm").arg("-rf").arg(&path))?;
+                // An engine leaves mounts on its own directory; they are in this namespace only.
+                let script = "while umount -l \"$1\" 2>/dev/null; do :; done; rm -rf \"$1\"";
+                run(Command::new("sh").args(["-c", script, "sh"]).arg(&path))?;
             }
         }
         run(Command::new("sync").arg("-f").arg(&self.dir))
