@@ -73,7 +73,7 @@ impl Store {
             Ok(old)
         })?;
         // After the row and before the lease can end: a collection that began before the row was there hears of it.
-        self.root_added(Root::Target(target.clone()));
+        self.root_added(Root::Target(Box::new(target.clone())));
         index::write(inner)?;
         Ok(old.map(|row| row.descriptor))
     }
@@ -87,7 +87,7 @@ impl Store {
             let created = tx.get::<TargetRow>(TARGETS, &key)?.map_or(now, |row| row.created);
             tx.put(TARGETS, &key, &TargetRow { descriptor: target.clone(), created, tagged: now })
         })?;
-        self.root_added(Root::Target(target.clone()));
+        self.root_added(Root::Target(Box::new(target.clone())));
         index::write(inner)
     }
 

@@ -66,7 +66,7 @@ pub struct Ingest {
     finished: bool,
 }
 
-struct HasherBox(Hasher);
+struct HasherBox(Box<Hasher>);
 
 impl std::fmt::Debug for HasherBox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -77,7 +77,9 @@ impl std::fmt::Debug for HasherBox {
 impl Store {
     /// Begins to write a blob, unless it is here. While another thread writes the same one, this waits for its end.
     pub fn ingest(&self, lease: &Lease, expect: Expect) -> Result<Claim> {
-        let Expect::Known { digest, size } = expect else { return self.ingest_unknown(lease).map(Claim::Mine) };
+        let Expect::Known { digest, size } = expect else {
+            return self.ingest_unknown(lease).map(Claim::Mine);
+        };
         let inner = self.inner();
         let claim = Claimed::Blob(digest.clone());
         let mut state = inner.unclaimed(inner.state(), &claim);
@@ -98,7 +100,7 @@ impl Store {
         let dirs = &self.inner().dirs;
         let path = dirs.tmp.join(format!("blob-{}", dirs.number()));
         let file = open(&path).map_err(|error| dirs.error("begin to write a blob", error))?;
-        let hasher = HasherBox(Hasher::new(Algorithm::Sha256));
+        let hasher = HasherBox(Box::new(Hasher::new(Algorithm::Sha256)));
         let store = self.clone();
         Ok(Ingest { store, lease: lease.id, expect: None, file, path, hasher, offset: 0, finished: false })
     }
@@ -131,7 +133,7 @@ impl Store {
                 }
             }
         }
-        let (store, hasher, expect) = (self.clone(), HasherBox(hasher), Some((digest.clone(), size)));
+        let (store, hasher, expect) = (self.clone(), HasherBox(Box::new(hasher)), Some((digest.clone(), size)));
         Ok(Ingest { store, lease: lease.id, expect, file, path, hasher, offset, finished: false })
     }
 }
@@ -149,7 +151,7 @@ impl Ingest {
     /// Begins anew: for a server that cannot send the rest alone.
     pub fn restart(&mut self) -> Result<()> {
         let algorithm = self.expect.as_ref().map_or(Algorithm::Sha256, |(digest, _)| digest.algorithm());
-        self.hasher = HasherBox(Hasher::new(algorithm));
+        self.hasher = HasherBox(Box::new(Hasher::new(algorithm)));
         self.offset = 0;
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map(|_| ()).map_err(|error| self.error("begin anew", error))
@@ -158,10 +160,10 @@ impl Ingest {
     /// Adds bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let after = self.offset + bytes.len() as u64;
-        if let Some((digest, Some(expected))) = &self.expect {
-            if after > *expected {
-                return Err(Error::Size { digest: digest.clone(), expected: *expected, found: after });
-            }
+        if let Some((digest, Some(expected))) = &self.expect
+            && after > *expected
+        {
+            return Err(Error::Size { digest: digest.clone(), expected: *expected, found: after });
         }
         if let Err(error) = self.file.write_all(bytes) {
             let error = self.error("write", error);
@@ -209,7 +211,9 @@ impl Ingest {
         let claim = Claimed::Blob(digest.clone());
         let mut state = inner.unclaimed(inner.state(), &claim);
         state.claims.insert(claim.clone(), self.lease);
-        self.store.hold_blob(&mut state, self.lease, digest);
+        if let Some(lease) = state.leases.get_mut(&self.lease) {
+            lease.hold_blob(digest);
+        }
         drop(state);
         match self.store.blob_size(digest) {
             Ok(None) => {
@@ -288,7 +292,12 @@ impl Write for Ingest {
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        let Some((digest, _)) = self.expect.take() else { return if self.finished { () } else { self.throw_away() } };
+        let Some((digest, _)) = self.expect.take() else {
+            if !self.finished {
+                self.throw_away();
+            }
+            return;
+        };
         if !self.finished {
             // The space that was set aside is for whoever goes on.
             let kept = self.file.set_len(self.offset);
@@ -302,12 +311,6 @@ impl Drop for Ingest {
 }
 
 impl Store {
-    fn hold_blob(&self, state: &mut crate::store::State, lease: u64, digest: &Digest) {
-        if let Some(lease) = state.leases.get_mut(&lease) {
-            lease.hold_blob(digest);
-        }
-    }
-
     /// Removes beginnings of blobs that nobody went on with. Returns how many, and their bytes.
     pub(crate) fn expire_partials(inner: &crate::store::Inner, now: i64, all: bool) -> Result<(u64, u64)> {
         let (mut count, mut bytes) = (0, 0);

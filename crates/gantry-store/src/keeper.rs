@@ -17,8 +17,6 @@ use crate::rows::{LAYERS, LayerRow};
 use crate::store::{Inner, Store};
 use crate::{collect, lease};
 
-/// After work came in: more of it usually follows.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at what is over.
 const ROUND: Duration = Duration::from_secs(600);
 /// Space that is kept so that something can be removed from a full disk.
@@ -99,7 +97,7 @@ impl Work {
             match calls.recv_timeout(ROUND) {
                 Ok(call) => {
                     removed |= matches!(call, Call::Removed);
-                    let until = Instant::now() + PAUSE;
+                    let until = Instant::now() + self.inner.options.pause;
                     loop {
                         match calls.recv_timeout(until.saturating_duration_since(Instant::now())) {
                             Ok(call) => removed |= matches!(call, Call::Removed),

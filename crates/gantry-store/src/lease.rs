@@ -124,11 +124,11 @@ impl LeaseState {
     }
 
     fn note(&mut self, kind: char, digest: &Digest) {
-        if let Some(file) = &mut self.file {
-            if let Err(error) = writeln!(file, "{kind} {digest}") {
-                tracing::debug!(%error, "a lease is not noted for a crash");
-                self.file = None;
-            }
+        if let Some(file) = &mut self.file
+            && let Err(error) = writeln!(file, "{kind} {digest}")
+        {
+            tracing::debug!(%error, "a lease is not noted for a crash");
+            self.file = None;
         }
     }
 }

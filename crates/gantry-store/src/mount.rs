@@ -93,10 +93,10 @@ impl Snapshot {
     /// The kernel refuses to mount again what was mounted volatile before. Its fear is a loss of power in between.
     fn forget_volatile(&self) {
         let mark = self.dir().join("work/work/incompat");
-        if mark.exists() {
-            if let Err(error) = std::fs::remove_dir_all(&mark) {
-                tracing::warn!(%error, "a volatile mount's mark stays");
-            }
+        if mark.exists()
+            && let Err(error) = std::fs::remove_dir_all(&mark)
+        {
+            tracing::warn!(%error, "a volatile mount's mark stays");
         }
     }
 
@@ -104,11 +104,11 @@ impl Snapshot {
         let dirs = &self.store.inner().dirs;
         let mut options = format!("lowerdir={}", lowers.join(":"));
         if let Some((upper, work)) = writable {
-            options.push_str(&format!(",upperdir={upper},workdir={work}"));
+            options.extend([",upperdir=", upper, ",workdir=", work]);
             options.push_str(if volatile { ",volatile" } else { "" });
         }
         for (key, value) in PLAIN {
-            options.push_str(&format!(",{key}={value}"));
+            options.extend([",", key, "=", value]);
         }
         if options.len() > MAX_OPTIONS {
             let why = format!("{} layers are more than this kernel can mount: it needs Linux 6.7", lowers.len());

@@ -25,6 +25,8 @@ pub struct Options {
     pub auto_collect: Option<Policy>,
     /// How long the beginning of a cut-off download is kept for resuming.
     pub partial_ttl: Duration,
+    /// How long the store's own thread waits for more work before it begins: syncs and collections serve all of it.
+    pub pause: Duration,
     /// Bounds of layers, and how they are unpacked.
     pub layer: layer::Options,
     /// The time.
@@ -38,6 +40,7 @@ impl Default for Options {
             on_wait: None,
             auto_collect: Some(Policy::default()),
             partial_ttl: Duration::from_secs(24 * 3600),
+            pause: Duration::from_secs(1),
             layer: layer::Options::default(),
             clock: Arc::new(system_clock),
         }

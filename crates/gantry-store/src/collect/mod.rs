@@ -35,7 +35,7 @@ const BATCH: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) enum Root {
     /// A manifest or index has a name.
-    Target(Descriptor),
+    Target(Box<Descriptor>),
     /// A layer, with those below it, is in use.
     Layer(Digest),
 }
@@ -105,7 +105,7 @@ fn collect(inner: &Inner, policy: &Policy, now: i64, dry_run: bool) -> Result<Co
         collected.bytes = collected.blobs.iter().chain(&collected.layers).map(|(_, size)| size).sum();
         return Ok(collected);
     }
-    sweep(inner, live, &blobs, layers, &mut collected)?;
+    sweep(inner, live, &blobs, &layers, &mut collected)?;
     collected.bytes = collected.blobs.iter().chain(&collected.layers).map(|(_, size)| size).sum();
     let (count, bytes) = Store::expire_partials(inner, now, false)?;
     collected.partials = count;
@@ -143,7 +143,9 @@ impl View {
             by_target.entry(target).or_default().push(parse(&name)?);
         }
         let mut pinned = HashSet::new();
-        snapshots.iter().for_each(|chain| add_chain(&layers, chain, &mut pinned));
+        for chain in &snapshots {
+            add_chain(&layers, chain, &mut pinned);
+        }
         let mut images = Vec::new();
         for (key, row) in targets {
             let needs = needs(inner, &row.descriptor, &mut |_| {})?;
@@ -269,7 +271,7 @@ fn sweep(
     inner: &Inner,
     mut live: Live,
     blobs: &[(Digest, u64)],
-    layers: Vec<LayerRow>,
+    layers: &[LayerRow],
     collected: &mut Collected,
 ) -> Result<()> {
     for batch in layers.chunks(BATCH) {
@@ -292,7 +294,7 @@ fn sweep(
         let removed = remove_layers(inner, &rows);
         if removed.is_err() {
             let mut state = inner.state();
-            rows.iter().for_each(|row| drop(state.layers.insert(row.chain.clone(), row.clone())));
+            state.layers.extend(rows.iter().map(|row| (row.chain.clone(), row.clone())));
         }
         inner.release(rows.iter().map(|row| Claimed::Layer(row.chain.clone())));
         removed?;
@@ -331,7 +333,9 @@ fn claim<T>(inner: &Inner, live: &mut Live, take: impl FnOnce(&mut State, &Live)
             }
         }
         let chains: Vec<Digest> = state.snapshots.values().filter_map(|row| row.chain.clone()).collect();
-        chains.iter().for_each(|chain| add_chain(&state.layers, chain, &mut live.layers));
+        for chain in &chains {
+            add_chain(&state.layers, chain, &mut live.layers);
+        }
         if roots.iter().all(|root| matches!(root, Root::Layer(_))) {
             return Ok(take(&mut state, live));
         }

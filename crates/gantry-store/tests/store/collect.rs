@@ -55,8 +55,11 @@ fn policies_choose() {
     let names = |policy: &Policy, later: Duration| -> Vec<String> {
         let now = store.now() + later.as_nanos() as i64;
         let collected = store.collect(policy, now, true).unwrap();
-        let mut names: Vec<String> =
-            collected.images.iter().flat_map(|(_, names)| names.iter().map(|name| name.familiar())).collect();
+        let mut names: Vec<String> = collected
+            .images
+            .iter()
+            .flat_map(|(_, names)| names.iter().map(gantry_model::Reference::familiar))
+            .collect();
         names.sort();
         names
     };
@@ -173,7 +176,9 @@ fn nobody_is_harmed() {
             .collect();
         let ended: Vec<_> = pullers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
-        ended.into_iter().for_each(|ended| ended.unwrap());
+        for ended in ended {
+            ended.unwrap();
+        }
     });
     assert_eq!(store.check().unwrap().faults, []);
     store.collect(&Policy::unused(), store.now(), false).unwrap();

@@ -122,7 +122,7 @@ pub struct Made {
 pub fn image(number: u64) -> Made {
     let mut random = Random(number);
     let mut tars = Vec::new();
-    for layer in 0..1 + random.below(3) {
+    for layer in 0..=random.below(3) {
         // The lowest layer is shared by several images.
         let own = if layer == 0 { number % 3 } else { number };
         tars.push(layer_tar(own, layer));
@@ -159,7 +159,7 @@ pub fn layer_files(number: u64, layer: usize) -> Vec<(String, Vec<u8>)> {
     let mut random = Random(number * 31 + layer as u64);
     let file = |index: usize| {
         let mut bytes = vec![0_u8; random.below(9000)];
-        bytes.iter_mut().for_each(|byte| *byte = random.next() as u8);
+        bytes.fill_with(|| random.next() as u8);
         (format!("d{layer}/f{index}"), bytes)
     };
     (0..4).map(file).collect()
