@@ -176,3 +176,43 @@ fn text(path: &Path) -> Result<String> {
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags, openat};
+
+    use super::*;
+    use crate::{Options, Store};
+
+    /// The way of older kernels works on newer ones too, and leaves nothing behind.
+    #[test]
+    fn the_older_way() {
+        let root = std::env::temp_dir().join(format!("gantry-store-mount-{}", std::process::id()));
+        let store = Store::open(&root, Options::default()).unwrap();
+        let dirs = &store.inner().dirs;
+        let mut lowers = Vec::new();
+        for name in ["a", "b"] {
+            let dir = root.join(name);
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join(name), name).unwrap();
+            lowers.push(text(&dir).unwrap());
+        }
+        let snapshot = store.prepare("one", None).unwrap();
+        let (upper, work) = (text(&snapshot.upper()).unwrap(), text(&snapshot.dir().join("work")).unwrap());
+        for writable in [None, Some((upper.as_str(), work.as_str()))] {
+            let mount = snapshot.attached(&lowers, writable, false).unwrap();
+            for name in ["a", "b"] {
+                openat(&mount, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            }
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let written = openat(&mount, "new", flags, Mode::from_raw_mode(0o644));
+            assert_eq!(written.is_ok(), writable.is_some(), "{written:?}");
+        }
+        assert_eq!(std::fs::read_dir(&dirs.tmp).unwrap().count(), 0);
+        let many = vec!["/x".repeat(100); 50];
+        let error = snapshot.attached(&many, None, false).unwrap_err();
+        assert!(error.to_string().contains("Linux 6.7"), "{error}");
+        drop((snapshot, store));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
