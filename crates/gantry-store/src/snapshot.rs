@@ -1,7 +1,8 @@
 //! Snapshots: what containers write to.
 //!
 //! A snapshot is two directories, what is written (`fs`) and what overlayfs keeps for itself (`work`), and a record of what
-//! they belong to. It is made for every container that starts, so it costs four system calls and no wait for the disk.
+//! they belong to. It is made for every container that starts, so it costs a handful of
+//! system calls and no wait for the disk.
 //! That is why the record is no row of the database: it is the target of a symbolic link beside the directories, which is
 //! made whole or not at all, and goes through the file system's journal in the order of what was done. All of them are
 //! read once, when the store is opened.
