@@ -250,7 +250,7 @@ impl Pull {
         let expect = Expect::Known { digest: blob.digest.clone(), size: Some(blob.size) };
         self.blocking(move |store, lease| match store.ingest(lease, expect)? {
             Claim::Present(_) => Ok(None),
-            Claim::Mine(ingest) => Ok(Some(*ingest)),
+            Claim::Mine(ingest) => Ok(Some(ingest)),
         })
         .await
     }
