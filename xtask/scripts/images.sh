@@ -6,7 +6,8 @@ program=$1
 work=$(mktemp -d)
 source "$(dirname "$0")/checks.sh"
 
-ours=127.0.0.1:5001 theirs=127.0.0.1:5002 guarded=127.0.0.1:5003 private=127.0.0.1:5004
+# The last is no loopback address: only there do certificates matter to everybody.
+ours=127.0.0.1:5001 theirs=127.0.0.1:5002 guarded=127.0.0.1:5003 private=10.99.0.1:5004
 export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=$work/docker DOCKER_BUILDKIT=0
 export REGISTRY_AUTH_FILE=$work/auth.json CONTAINERS_STORAGE_CONF=$work/storage.conf
 export CONTAINERS_REGISTRIES_CONF=$work/registries.conf BUILDAH_ISOLATION=chroot
@@ -51,8 +52,8 @@ fail() {
 
 # Servers. Each answers before its function returns.
 
-serve() { # PORT NAME [OPTION...]: our registry.
-    local address=127.0.0.1:$1 name=$2 scheme=http
+serve() { # ADDRESS NAME [OPTION...]: our registry.
+    local address=$1 name=$2 scheme=http
     shift 2
     [[ $name = private ]] && scheme=https
     "$program" registry serve --listen "$address" --root "$work/registry-$name" "$@" >"$work/$name.log" 2>&1 &
@@ -270,16 +271,18 @@ archive_checks() {
 
     # A tree alone, without an image around it.
     check "we import a tree" 0 bash -c "gantry import '$work/one.tar' $ours/imported:1 >/dev/null; echo \$?"
-    check "an imported tree is exported again" "$(listing "$work/one")" exported "$ours/imported:1"
+    mkdir "$work/plain-one" && tar -C "$work/plain-one" -xpf "$work/one.tar"
+    check "an imported tree is exported again" "$(listing "$work/plain-one")" exported "$ours/imported:1"
     check "docker imports our export" 0 bash -c "gantry export $theirs/two:1 | docker import - exported >/dev/null; echo \$?"
 }
 
 # Passwords, and certificates of an authority that only this test knows.
 
+password=correct-horse
 auth_checks() {
-    local password=correct-horse login
+    local login
     htpasswd -Bbc "$work/htpasswd" someone "$password" 2>/dev/null
-    serve "${guarded#*:}" guarded --htpasswd "$work/htpasswd" || return
+    serve "$guarded" guarded --htpasswd "$work/htpasswd" || return
     refuse "anonymous push is refused" "unauthorized\|authentication required" skopeo copy -q "oci:$work/oci:two" "docker://$guarded/two:1"
     for login in docker podman skopeo gantry; do
         refuse "$login login with a wrong password" "unauthorized\|invalid\|denied\|wrong" bash -c "echo wrong | $login login -u someone --password-stdin $guarded"
@@ -296,22 +299,26 @@ auth_checks() {
 }
 
 tls_checks() {
-    local subject
+    local subject login
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/ca.key" -out "$work/ca.pem" \
         -days 2 -subj /CN=test-authority -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/tls.key" -out "$work/tls.csr" \
-        -subj /CN=localhost 2>/dev/null
-    subject="subjectAltName=IP:127.0.0.1,DNS:localhost
+        -subj /CN=test 2>/dev/null
+    subject="subjectAltName=IP:${private%:*}
 extendedKeyUsage=serverAuth"
     openssl x509 -req -in "$work/tls.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
         -extfile <(echo "$subject") -out "$work/tls.pem" 2>/dev/null
-    serve "${private#*:}" private --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" || return
+    ip address add "${private%:*}/32" dev lo
+    serve "$private" private --htpasswd "$work/htpasswd" --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" || return
     refuse "skopeo does not trust it without its authority" certificate skopeo inspect "docker://$private/two:1"
     refuse "we do not trust it without its authority" "certificate\|unknown" gantry pull "$private/two:1"
     # Where all of them look for authorities.
     mkdir -p /etc/docker
     mount -t tmpfs tmpfs /etc/docker
     mkdir -p "/etc/docker/certs.d/$private" && cp "$work/ca.pem" "/etc/docker/certs.d/$private/ca.crt"
+    for login in docker podman gantry; do
+        check "$login login over TLS" 0 bash -c "echo $password | $login login -u someone --password-stdin $private >/dev/null; echo \$?"
+    done
     check "skopeo pushes over TLS" 0 bash -c "skopeo copy -q --preserve-digests oci:$work/oci:two docker://$private/two:1; echo \$?"
     check "podman pulls over TLS" 0 bash -c "podman pull -q $private/two:1 >/dev/null; echo \$?"
     docker tag localhost/two:1 "$private/docker:1"
@@ -322,7 +329,7 @@ extendedKeyUsage=serverAuth"
 
 settings
 make_images
-serve "${ours#*:}" ours && serve_theirs && serve_docker && {
+serve "$ours" ours && serve_theirs && serve_docker && {
     skopeo_checks
     docker_checks
     podman_checks podman
