@@ -1,5 +1,7 @@
 //! What is tried: everything that reads a document from outside, with the documents to begin from.
 
+mod tar;
+
 use gantry_model::image::{Document, ImageConfig, media};
 use gantry_model::oci::seccomp::Seccomp;
 use gantry_model::oci::spec::Spec;
@@ -24,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "seccomp-cache", seeds: cached, run: seccomp_cache },
     Target { name: "reference", seeds: references, run: reference },
     Target { name: "manifest", seeds: documents, run: manifest },
+    Target { name: "tar", seeds: tar::archives, run: tar::archive },
 ];
 
 /// Configurations: the ordinary one, one with every field of the specification, and inputs that once did harm.

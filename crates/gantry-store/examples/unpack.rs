@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         ["diff", directory, layer] => {
             let root = File::open(directory)?;
-            let (digest, size) = layer::diff(root.as_fd(), &mut File::create(layer)?, &DiffOptions::default())?;
+            let (digest, size) = layer::diff(root.as_fd(), &mut File::create(layer)?, DiffOptions::default())?;
             println!("{digest} {size} bytes");
         }
         _ => return Err("usage: unpack unpack LAYER DIRECTORY | diff DIRECTORY LAYER".into()),

@@ -72,7 +72,8 @@ pub struct Entry {
     pub minor: u32,
     /// Extended attributes. Written in the order of their names.
     pub xattrs: Vec<Xattr>,
-    /// For a sparse file, where its data belongs: in order, without overlaps, within `size`.
+    /// For a sparse file, where its data belongs: in order, without overlaps, within `size`. When one is written, an extent
+    /// of no length at `size` tells GNU tar of a hole at the end.
     pub sparse: Option<Vec<Extent>>,
 }
 

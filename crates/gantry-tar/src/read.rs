@@ -28,18 +28,8 @@ impl Default for Limits {
 
 /// Reads an archive from a stream.
 ///
-/// ```
-/// # fn main() -> gantry_tar::Result<()> {
-/// let archive = [0_u8; 1024];
-/// let mut reader = gantry_tar::Reader::new(archive.as_slice());
-/// let mut entry = gantry_tar::Entry::default();
-/// while reader.read_entry(&mut entry)? {
-///     let mut content = Vec::new();
-///     std::io::Read::read_to_end(&mut reader.data(), &mut content)?;
-/// }
-/// # Ok(())
-/// # }
-/// ```
+/// [`Self::read_entry`] goes from one entry to the next, and [`Self::data`] reads what it holds; what of it is not read is
+/// passed over.
 #[derive(Debug)]
 pub struct Reader<R> {
     inner: R,

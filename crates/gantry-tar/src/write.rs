@@ -252,9 +252,11 @@ fn flag(kind: Kind) -> u8 {
 
 /// The map of a sparse file as version 1.0 has it: numbers of one line each, padded to whole blocks.
 fn map_text(map: &[Extent]) -> Vec<u8> {
+    use std::fmt::Write as _;
     let mut text = format!("{}\n", map.len());
     for extent in map {
-        text.push_str(&format!("{}\n{}\n", extent.offset, extent.length));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}\n{}", extent.offset, extent.length);
     }
     let mut text = text.into_bytes();
     text.resize(text.len().next_multiple_of(BLOCK), 0);

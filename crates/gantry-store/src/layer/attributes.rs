@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use gantry_tar::{Entry, Time, Xattr};
+use gantry_tar::{Entry, Kind, Time, Xattr};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown, fsetxattr,
     lsetxattr, openat, utimensat,
@@ -139,13 +139,14 @@ pub fn allowed(name: &[u8]) -> bool {
     !name.starts_with(OVERLAY_PREFIX)
 }
 
-/// Sets what an entry has. A file system that does not know a kind of attribute leaves it out, as every engine does; but
-/// capabilities are what makes a program work.
+/// Sets what an entry has. What cannot be is left out, as every engine does: a kind of attribute that the file system does
+/// not know, and a user's attribute of something that is neither file nor directory. But capabilities are what makes a
+/// program work.
 fn set_xattrs(entry: &Entry, set: impl Fn(&Xattr) -> rustix::io::Result<()>) -> Result<()> {
     for xattr in entry.xattrs.iter().filter(|(name, _)| allowed(name)) {
         match set(xattr) {
             Ok(()) => {}
-            Err(Errno::OPNOTSUPP) if xattr.0 != CAPABILITY => {
+            Err(errno) if left_out(&xattr.0, entry.kind, errno) => {
                 let name = gantry_tar::show(&xattr.0);
                 tracing::debug!(entry = gantry_tar::show(&entry.path), name, "attribute not supported");
             }
@@ -153,4 +154,13 @@ fn set_xattrs(entry: &Entry, set: impl Fn(&Xattr) -> rustix::io::Result<()>) -> 
         }
     }
     Ok(())
+}
+
+/// Whether an attribute that was refused is left out.
+fn left_out(name: &[u8], kind: Kind, errno: Errno) -> bool {
+    match errno {
+        Errno::OPNOTSUPP => name != CAPABILITY,
+        Errno::PERM => name.starts_with(b"user.") && !matches!(kind, Kind::File | Kind::Directory),
+        _ => false,
+    }
 }

@@ -89,5 +89,9 @@ pub fn holes(file: impl AsFd, stat: &Stat) -> rustix::io::Result<Option<Vec<Exte
         }
         at = end;
     }
+    // GNU tar takes the end of the last extent for the end of the file, so a hole there needs one of no length.
+    if map.last().is_none_or(|last| last.offset + last.length < size) {
+        map.push(Extent { offset: size, length: 0 });
+    }
     Ok(Some(map))
 }

@@ -110,7 +110,7 @@ impl Walk<'_> {
             entry.path.push(b'/');
             self.writer.begin(&entry).map_err(output)?;
             let directory = tree::open_directory(parent, name).map_err(kernel)?;
-            if self.layer && self.is_opaque(parent, name, path)? {
+            if self.layer && Self::is_opaque(parent, name, path)? {
                 self.marker(&join(path, b"x"), WHITEOUT_OPAQUE)?;
             }
             return self.directory(&directory, path);
@@ -131,7 +131,7 @@ impl Walk<'_> {
     /// A regular file.
     fn content(&mut self, parent: BorrowedFd<'_>, name: &[u8], stat: &Stat, mut entry: Entry) -> Result<()> {
         if self.layer {
-            self.is_opaque(parent, name, &entry.path)?;
+            Self::is_opaque(parent, name, &entry.path)?;
         }
         if entry.size == 0 {
             return self.writer.begin(&entry).map_err(output);
@@ -160,11 +160,11 @@ impl Walk<'_> {
     }
 
     /// Whether a directory is opaque. What depends on the layers below in another way is refused.
-    fn is_opaque(&self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<bool> {
+    fn is_opaque(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<bool> {
         let xattrs = xattrs(parent, name).map_err(LayerError::kernel("read", path))?;
-        let mut overlay = xattrs.iter().filter(|(name, _)| name.starts_with(OVERLAY_PREFIX)).peekable();
+        let overlay = xattrs.iter().filter(|(name, _)| name.starts_with(OVERLAY_PREFIX));
         let mut opaque = false;
-        while let Some((name, value)) = overlay.next() {
+        for (name, value) in overlay {
             if DEPENDENT.contains(&name.as_slice()) {
                 let why = "it depends on the layers below: mount overlays without redirect_dir and metacopy";
                 return Err(LayerError::refused(path, why));

@@ -208,7 +208,8 @@ impl Settle<'_> {
             }
             match tree::look(self.root, &name).map_err(kernel)? {
                 None => {
-                    mknodat(self.root, name.as_slice(), FileType::CharacterDevice, Mode::empty(), 0).map_err(kernel)?
+                    let made = mknodat(self.root, name.as_slice(), FileType::CharacterDevice, Mode::empty(), 0);
+                    made.map_err(kernel)?;
                 }
                 Some(stat) if tree::is_directory(&stat) => {
                     let fd = open_directory(self.root, &name).map_err(kernel)?;

@@ -28,7 +28,9 @@ pub fn unpack(
     thread::scope(|scope| {
         let hasher = scope.spawn(move || hash.run());
         let writer = scope.spawn(move || write(sink, root, options));
-        let fed = feed(source, compressed, &options.limits, progress);
+        let fed = feed(&source, compressed, &options.limits, progress);
+        // That is the end of the stream to those who come after it.
+        drop(source);
         let hashed = hasher.join().map_err(|_| LayerError::Thread);
         let written = writer.join().map_err(|_| LayerError::Thread)?;
         // A source that failed looks like a cut-off archive to the writer, so its error is told first.
@@ -41,7 +43,7 @@ pub fn unpack(
 }
 
 /// Reads, decompresses and passes on, within the limits.
-fn feed(source: Source, compressed: &mut dyn Read, limits: &Limits, progress: &dyn Fn(u64)) -> Result<()> {
+fn feed(source: &Source, compressed: &mut dyn Read, limits: &Limits, progress: &dyn Fn(u64)) -> Result<()> {
     let count = Cell::new(0);
     let counted = Counted { inner: compressed, count: &count, progress };
     let mut reader = decompress(counted).map_err(LayerError::Source)?;
