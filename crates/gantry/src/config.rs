@@ -165,10 +165,7 @@ mod tests {
         assert_eq!((policy.max_bytes, policy.unused, policy.dangling), (Some(20_000_000_000), true, false));
         assert_eq!(policy.max_age, Some(Duration::from_secs(7 * 86_400)));
         let label = |key: &str, value: Option<&str>| Filter::Label(key.into(), value.map(Into::into));
-        assert_eq!(
-            policy.keep,
-            [Filter::Name("debian:*".into()), label("keep", None), label("tier", Some("prod"))]
-        );
+        assert_eq!(policy.keep, [Filter::Name("debian:*".into()), label("keep", None), label("tier", Some("prod"))]);
         assert_eq!(Config::parse("[gc]\nautomatic = false").unwrap().gc.policy(), None);
         assert_eq!(Config::parse("").unwrap().gc.policy(), Some(Policy::default()));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gantry_distribution::{Client, DockerConfig};
+use gantry_distribution::{Anonymous, Client, Credentials, DockerConfig};
 use gantry_images::Images;
 use gantry_store::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -66,7 +66,7 @@ impl Context {
     /// The images of the store, and registries.
     pub fn images(&self, need: Need) -> Outcome<Images> {
         if need == Need::Unpack && !is_root() {
-            let text = "only root can unpack layers: their files have owners and devices, and the kernel mounts them for \
+            let text = "only root can unpack and mount layers: their files have owners and devices, which the kernel takes from \
                         root alone";
             return Err(Failure::new(text).hint("run the command as root, as with sudo"));
         }
@@ -78,19 +78,27 @@ impl Context {
             ..config.store.options()
         };
         let store = Store::open(&root, options)?;
-        let client = Client::new(config.registries, Arc::new(credentials()?))?;
-        Ok(Images::new(store, client))
+        Ok(Images::new(store, client(config)?))
     }
 
     /// Registries alone.
     pub fn client(&self) -> Outcome<Client> {
-        Ok(Client::new(self.config()?.registries, Arc::new(credentials()?))?)
+        client(self.config()?)
     }
+}
+
+fn client(config: Config) -> Outcome<Client> {
+    let logins: Arc<dyn Credentials> = match credentials() {
+        Ok(config) => Arc::new(config),
+        // A service may have no home directory, and pulls what everybody may have.
+        Err(_) => Arc::new(Anonymous),
+    };
+    Ok(Client::new(config.registries, logins)?)
 }
 
 /// Where logins are kept.
 pub fn credentials() -> Outcome<DockerConfig> {
-    Ok(DockerConfig::from_env()?)
+    Ok(DockerConfig::of_user()?)
 }
 
 fn is_root() -> bool {

@@ -94,11 +94,8 @@ impl Report {
         let (red, cyan, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[1;36m", "\u{1b}[0m") } else { ("", "", "") };
         // What comes from outside, such as the word of a registry, must not command the terminal.
         let clean = |text: &str| text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?");
-        let mut out = format!("{red}error{off}: {}\n", clean(self.text.trim_end()));
-        if let Some(hint) = &self.hint {
-            out.push_str(&format!("{cyan}hint{off}: {}\n", clean(hint)));
-        }
-        out
+        let hint = self.hint.as_ref().map(|hint| format!("{cyan}hint{off}: {}\n", clean(hint)));
+        format!("{red}error{off}: {}\n{}", clean(self.text.trim_end()), hint.unwrap_or_default())
     }
 }
 

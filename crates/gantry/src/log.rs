@@ -17,7 +17,8 @@ pub fn start(global: &Global) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(terminal::colours());
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(terminal::colours());
     // A person at a terminal knows the time, and wants no names of modules.
     if io::stderr().is_terminal() && level <= LevelFilter::INFO {
         builder.without_time().with_target(false).init();

@@ -1,10 +1,52 @@
-//! The command line of Gantry.
+//! The command line of Gantry: reads it, carries the command out, and says how that ended.
+//!
+//! A command is three steps: its arguments become a request, the request is carried out, the result becomes text. The middle
+//! one is a call into a library; it can as well be a call over a socket.
+
 mod cli;
 mod commands;
+mod config;
+mod context;
 mod failure;
 mod log;
+mod progress;
 mod prompt;
 mod render;
 mod template;
 mod terminal;
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::failure::{FAILED, Failure, Report, USAGE};
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are "errors" too, of status 0. Whether anyone reads them does not matter.
+            let _ = error.print();
+            if let Some(hint) = cli::misplaced(&error) {
+                terminal::tell(&hint);
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    log::start(&cli.global);
+    let context = context::Context::new(cli.global);
+    match commands::run(&context, cli.command) {
+        // Who read only the beginning wanted only that.
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted(status)) => ExitCode::from(status),
+        Err(Failure::Said) => ExitCode::from(FAILED),
+        Err(Failure::Usage(text)) => {
+            terminal::tell(&Report { text, hint: Some("see --help".to_owned()) }.lines(terminal::colours()));
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Error(report)) => {
+            terminal::tell(&report.lines(terminal::colours()));
+            ExitCode::from(FAILED)
+        }
+    }
+}

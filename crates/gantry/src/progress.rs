@@ -29,6 +29,17 @@ pub enum Mode {
     Lines,
 }
 
+impl Mode {
+    /// By the flags of a command.
+    pub const fn of(quiet: bool, json: bool) -> Self {
+        match (quiet, json) {
+            (true, _) => Self::Quiet,
+            (false, true) => Self::Json,
+            (false, false) => Self::Lines,
+        }
+    }
+}
+
 /// Where progress is shown.
 #[derive(Clone)]
 pub struct Display(Arc<Kind>);
@@ -89,7 +100,8 @@ impl Kind {
                 let mut layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
                 let bar = layers.entry(digest.clone()).or_insert_with(|| {
                     // The message is the whole line, cut to the terminal's width.
-                    let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                    let style =
+                        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
                     all.add(ProgressBar::new(1).with_style(style))
                 });
                 bar.set_message(line(digest, *step, terminal::error_width()));
@@ -208,7 +220,10 @@ mod tests {
         let step = Step::Pushing { done: 1, total: 2 };
         assert_eq!(
             event(&Progress::Layer { digest: digest(), step }),
-            format!("{{\"id\":\"{}\",\"progressDetail\":{{\"current\":1,\"total\":2}},\"status\":\"Pushing\"}}\n", digest())
+            format!(
+                "{{\"id\":\"{}\",\"progressDetail\":{{\"current\":1,\"total\":2}},\"status\":\"Pushing\"}}\n",
+                digest()
+            )
         );
     }
 }

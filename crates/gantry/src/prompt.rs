@@ -38,10 +38,13 @@ pub fn password(question: &str) -> Outcome<String> {
 /// A password from standard input: all of it, without the end of the line.
 pub fn password_from_stdin() -> Outcome<String> {
     let mut text = String::new();
-    io::stdin().lock().take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| {
-        Failure::new(format!("read the password from standard input: {error}"))
-    })?;
-    Ok(text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned())
+    io::stdin()
+        .lock()
+        .take(MAX_ANSWER)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(format!("read the password from standard input: {error}")))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
 fn need_terminal(what: &str, hint: &str) -> Outcome {
@@ -50,9 +53,11 @@ fn need_terminal(what: &str, hint: &str) -> Outcome {
 
 fn line() -> Outcome<String> {
     let mut text = String::new();
-    io::stdin().lock().take(MAX_ANSWER).read_line(&mut text).map_err(|error| {
-        Failure::new(format!("read the answer from standard input: {error}"))
-    })?;
+    io::stdin()
+        .lock()
+        .take(MAX_ANSWER)
+        .read_line(&mut text)
+        .map_err(|error| Failure::new(format!("read the answer from standard input: {error}")))?;
     Ok(text)
 }
 

@@ -8,20 +8,16 @@ use crate::failure::{Failure, Outcome};
 /// Writes to standard output at once.
 pub fn print(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output)
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Closed),
+        Err(error) => Err(Failure::new(format!("write to standard output: {error}"))),
+    }
 }
 
 /// Writes to standard error. Nobody can be told if that fails.
 pub fn tell(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// What it means that standard output took no more.
-pub fn output(error: io::Error) -> Failure {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return Failure::Closed;
-    }
-    Failure::new(format!("write to standard output: {error}"))
 }
 
 /// The width of standard output, if it is a terminal.

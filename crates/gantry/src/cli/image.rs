@@ -74,8 +74,8 @@ pub struct List {
     /// Only images of this name: REPOSITORY[:TAG], with * and ?
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Also images that are parts of others
-    #[arg(short, long)]
+    /// All images, which is also what is listed without it
+    #[arg(short, long, hide = true)]
     pub all: bool,
     /// Show digests
     #[arg(long)]
@@ -103,9 +103,6 @@ pub struct Remove {
     /// Also an image with several names, or in use; and a missing one is no error
     #[arg(short, long)]
     pub force: bool,
-    /// Keep images that were parts of it, and have no name
-    #[arg(long)]
-    pub no_prune: bool,
     /// One JSON document, for programs
     #[arg(long)]
     pub json: bool,
@@ -278,6 +275,9 @@ pub struct Diff {
     /// Name or id of the image whose files are shown
     #[arg(value_name = "NEW")]
     pub new: String,
+    /// The images for a platform, of images for several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
     /// One JSON document, for programs
     #[arg(long)]
     pub json: bool,

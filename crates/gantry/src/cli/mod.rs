@@ -11,6 +11,7 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const STYLES: Styles = Styles::styled()
@@ -44,6 +45,14 @@ pub struct Global {
     /// Log everything, as --log-level debug
     #[arg(short = 'D', long)]
     pub debug: bool,
+}
+
+/// What is said when a flag of [`Global`] stands after the command.
+pub fn misplaced(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let known = ["--root", "--config", "--log-level", "--debug"].contains(&flag.as_str());
+    (error.kind() == ErrorKind::UnknownArgument && known)
+        .then(|| format!("\nhint: {flag} stands before the command, as in gantry {flag} ... COMMAND\n"))
 }
 
 /// How much is logged.

@@ -84,4 +84,7 @@ pub struct Serve {
     /// Private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Let others than this machine in without TLS or without passwords
+    #[arg(long)]
+    pub insecure_open: bool,
 }

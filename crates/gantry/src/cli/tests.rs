@@ -104,7 +104,7 @@ fn what_docker_takes() {
         "image ls --format json",
         "image list",
         "rmi -f a b@sha256:abc 123456",
-        "image rm --no-prune a",
+        "image rm a",
         "tag 123456 a/b:c",
         "inspect -f {{.Id}} --type=image a",
         "history -H=false --no-trunc -q a",

@@ -68,7 +68,11 @@ mod tests {
     #[test]
     fn versions() {
         let document = document();
-        assert!(text(&document).starts_with(concat!("gantry version ", env!("CARGO_PKG_VERSION"), "\nplatform: linux/")));
+        assert!(text(&document).starts_with(concat!(
+            "gantry version ",
+            env!("CARGO_PKG_VERSION"),
+            "\nplatform: linux/"
+        )));
         let template = Template::parse("{{.Client.Version}}").unwrap();
         assert_eq!(template.render(&document).unwrap(), env!("CARGO_PKG_VERSION"));
     }

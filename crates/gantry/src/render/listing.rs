@@ -72,10 +72,8 @@ fn json_lines(rows: &[Value]) -> String {
 mod tests {
     use super::*;
 
-    const LISTING: Listing = Listing {
-        table: "table {{.Name}}\t{{.Size}}",
-        titles: &[("Name", "NAME"), ("Size", "SIZE"), ("Tag", "TAG")],
-    };
+    const LISTING: Listing =
+        Listing { table: "table {{.Name}}\t{{.Size}}", titles: &[("Name", "NAME"), ("Size", "SIZE"), ("Tag", "TAG")] };
 
     fn row(name: &str, size: &str, tag: &str) -> Value {
         Value::row([("Name", name), ("Size", size), ("Tag", tag)].map(|(n, v)| (n, Value::Text(v.to_owned()))))
@@ -97,11 +95,17 @@ mod tests {
             Some("json"),
             "{\"Name\":\"alpine\",\"Size\":\"8MB\",\"Tag\":\"1\"}\n{\"Name\":\"a\\nb\",\"Size\":\"1GB\",\"Tag\":\"\"}\n",
         );
-        check(Some("{{json .}}"), "{\"Name\":\"alpine\",\"Size\":\"8MB\",\"Tag\":\"1\"}\n{\"Name\":\"a\\nb\",\"Size\":\"1GB\",\"Tag\":\"\"}\n");
+        check(
+            Some("{{json .}}"),
+            "{\"Name\":\"alpine\",\"Size\":\"8MB\",\"Tag\":\"1\"}\n{\"Name\":\"a\\nb\",\"Size\":\"1GB\",\"Tag\":\"\"}\n",
+        );
         check(
             Some("{{.Nam}}"),
             "!template parsing error: template: :1: can't evaluate field Nam: there are Name, Size, Tag",
         );
-        check(Some("table {{.Nam}}"), "!template parsing error: template: :1: can't evaluate field Nam: there are Name, Size, Tag");
+        check(
+            Some("table {{.Nam}}"),
+            "!template parsing error: template: :1: can't evaluate field Nam: there are Name, Size, Tag",
+        );
     }
 }

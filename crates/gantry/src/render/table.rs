@@ -14,8 +14,9 @@ const SHORTEST: usize = 8;
 pub fn columns(text: &str, width: Option<usize>) -> String {
     let rows: Vec<Vec<String>> = text.lines().map(|line| line.split('\t').map(clean).collect()).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut widths: Vec<usize> =
-        (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell)).max().unwrap_or(0)).collect();
+    let mut widths: Vec<usize> = (0..count)
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell)).max().unwrap_or(0))
+        .collect();
     if let Some(width) = width {
         fit(&mut widths, width);
     }

@@ -1,6 +1,7 @@
 //! Sizes and ages as Docker writes them, for people and for scripts that compare.
 
 /// A size with three significant digits and decimal units: `231MB`, `1.05kB`, `12B`.
+#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = 0;
@@ -10,7 +11,13 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    let digits = if value >= 99.95 { 0 } else if value >= 9.995 { 1 } else { 2 };
+    let digits = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
     let text = format!("{value:.digits$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{}", UNITS[unit])
@@ -56,36 +63,6 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let march = (5 * of_year + 2) / 153;
     let month = if march < 10 { march + 3 } else { march - 9 };
     (era * 400 + year + i64::from(month <= 2), month, of_year - (153 * march + 2) / 5 + 1)
-}
-
-/// The seconds since 1970 of a date and time as RFC 3339 has it, `2026-11-22T03:04:05.12+01:00`; none if it is another
-/// text, or the year 1, which Go has for what is not known.
-pub fn parse_date(text: &str) -> Option<i64> {
-    let number = |from: usize, to: usize| {
-        text.get(from..to).filter(|part| part.bytes().all(|c| c.is_ascii_digit()))?.parse::<i64>().ok()
-    };
-    let sign = |at: usize, c: &str| text.get(at..=at).filter(|found| c.contains(*found)).map(|_| ());
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    (sign(4, "-")?, sign(7, "-")?, sign(10, "Tt ")?, sign(13, ":")?, sign(16, ":")?);
-    let zone = text[19..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-    let offset = match zone.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [plus @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let at = text.len() - zone.len();
-            let seconds = number(at + 1, at + 3)? * 3600 + number(at + 4, at + 6)? * 60;
-            if *plus == b'-' { -seconds } else { seconds }
-        }
-        _ => return None,
-    };
-    if !(2..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 24 {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
 #[cfg(test)]
@@ -135,16 +112,13 @@ mod tests {
 
     #[test]
     fn dates() {
-        let check = |text: &str, seconds: Option<i64>, expect: &str| {
-            assert_eq!(parse_date(text), seconds, "{text}");
-            assert_eq!(date(seconds), expect, "{text}");
-        };
-        check("1970-01-01T00:00:00Z", Some(0), "1970-01-01 00:00:00 +0000 UTC");
-        check("2026-11-22T03:04:05.123456789Z", Some(1_795_316_645), "2026-11-22 03:04:05 +0000 UTC");
-        check("2000-02-29T23:30:00-01:30", Some(951_872_400), "2000-03-01 01:00:00 +0000 UTC");
-        check("1969-12-31T23:59:59Z", Some(-1), "1969-12-31 23:59:59 +0000 UTC");
-        for text in ["", "0001-01-01T00:00:00Z", "2026-11-22", "2026-13-01T00:00:00Z", "2026-11-22T03:04:05", "é", "20260-1-22T03:04:05Z"] {
-            check(text, None, "N/A");
-        }
+        let check = |seconds: Option<i64>, expect: &str| assert_eq!(date(seconds), expect);
+        check(None, "N/A");
+        check(Some(0), "1970-01-01 00:00:00 +0000 UTC");
+        check(Some(-1), "1969-12-31 23:59:59 +0000 UTC");
+        check(Some(951_868_799), "2000-02-29 23:59:59 +0000 UTC");
+        check(Some(951_868_800), "2000-03-01 00:00:00 +0000 UTC");
+        check(Some(1_795_316_645), "2026-11-22 03:04:05 +0000 UTC");
+        check(Some(253_402_300_799), "9999-12-31 23:59:59 +0000 UTC");
     }
 }

@@ -155,9 +155,8 @@ impl Run {
             args.push(value);
         }
         args.extend(last);
-        let value = funcs::call(name, args, self.titles).map_err(|why| {
-            TemplateError::new(line, format!("error calling {name}: {why}"))
-        })?;
+        let value = funcs::call(name, args, self.titles)
+            .map_err(|why| TemplateError::new(line, format!("error calling {name}: {why}")))?;
         fields(value, &first.fields, line)
     }
 
@@ -191,7 +190,9 @@ fn fields(mut value: Value, names: &[String], line: usize) -> Result<Value, Temp
             Value::Null => Value::Null,
             Value::Map(mut entries) => match entries.iter().position(|(key, _)| key == name) {
                 Some(at) => entries.swap_remove(at).1,
-                None if entries.iter().all(|(key, _)| !key.starts_with(|c: char| c.is_ascii_uppercase())) => Value::Null,
+                None if entries.iter().all(|(key, _)| !key.starts_with(|c: char| c.is_ascii_uppercase())) => {
+                    Value::Null
+                }
                 None => {
                     let known: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
                     let why = format!("can't evaluate field {name}: there are {}", known.join(", "));

@@ -28,7 +28,7 @@ pub fn call(name: &str, mut args: Vec<Value>, titles: bool) -> Result<Value, Str
         };
     }
     match (name, &args[..]) {
-        ("and", [.., last]) | ("or", [.., last]) => Ok(args.iter().find(|a| a.truth() == (name == "or")).unwrap_or(last).clone()),
+        ("and" | "or", [.., last]) => Ok(args.iter().find(|a| a.truth() == (name == "or")).unwrap_or(last).clone()),
         ("not", [one]) => Ok(Value::Bool(!one.truth())),
         ("eq", [first, rest @ ..]) if !rest.is_empty() => {
             Ok(Value::Bool(rest.iter().any(|other| compare(first, other) == Some(Ordering::Equal))))
@@ -47,9 +47,7 @@ pub fn call(name: &str, mut args: Vec<Value>, titles: bool) -> Result<Value, Str
         ("index", [of, keys @ ..]) => keys.iter().try_fold(of.clone(), |value, key| index(&value, key)),
         ("slice", [of, bounds @ ..]) if bounds.len() <= 2 => slice(of, bounds),
         ("print", all) => Ok(Value::Text(print(all))),
-        ("println", all) => {
-            Ok(Value::Text(all.iter().map(Value::to_string).collect::<Vec<_>>().join(" ") + "\n"))
-        }
+        ("println", all) => Ok(Value::Text(all.iter().map(Value::to_string).collect::<Vec<_>>().join(" ") + "\n")),
         ("printf", [Value::Text(format), rest @ ..]) => printf(format, rest).map(Value::Text),
         ("json", [one]) => serde_json::to_string(one).map(Value::Text).map_err(|error| error.to_string()),
         ("split", [Value::Text(text), Value::Text(at)]) => {
@@ -87,12 +85,18 @@ fn wrong_arguments(name: &str, args: &[Value]) -> String {
     format!("{name} does not take {}", kinds.join(", "))
 }
 
+/// A whole number as any other; beyond 2^53 it is the nearest.
+#[allow(clippy::cast_precision_loss)]
+fn float(n: i64) -> f64 {
+    n as f64
+}
+
 fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
         (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-        (Value::Int(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
-        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
+        (Value::Int(a), Value::Float(b)) => float(*a).partial_cmp(b),
+        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&float(*b)),
         (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         (Value::Null, Value::Null) => Some(Ordering::Equal),
@@ -128,7 +132,9 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     let length = length(value)?;
     let bound = |at: usize, default: usize| match bounds.get(at) {
         None => Ok(default),
-        Some(Value::Int(n)) => usize::try_from(*n).ok().filter(|n| *n <= length).ok_or(format!("index out of range: {n}")),
+        Some(Value::Int(n)) => {
+            usize::try_from(*n).ok().filter(|n| *n <= length).ok_or(format!("index out of range: {n}"))
+        }
         Some(other) => Err(format!("a bound is {}", other.kind())),
     };
     let (from, to) = (bound(0, 0)?, bound(1, length)?);
@@ -148,7 +154,8 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
 fn print(all: &[Value]) -> String {
     let mut out = String::new();
     for (at, value) in all.iter().enumerate() {
-        let texts = matches!(value, Value::Text(_)) || at.checked_sub(1).is_none_or(|b| matches!(all[b], Value::Text(_)));
+        let texts =
+            matches!(value, Value::Text(_)) || at.checked_sub(1).is_none_or(|b| matches!(all[b], Value::Text(_)));
         let _ = write!(out, "{}{value}", if texts { "" } else { " " });
     }
     out
@@ -158,7 +165,11 @@ fn title(text: &str) -> String {
     let mut start = true;
     let mut out = String::new();
     for c in text.chars() {
-        if start { out.extend(c.to_uppercase()) } else { out.push(c) }
+        if start {
+            out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
+        }
         start = c.is_whitespace() || "-/.,:;()[]".contains(c);
     }
     out
@@ -213,7 +224,7 @@ fn verb_text(verb: char, value: &Value, precision: Option<usize>) -> Result<Stri
         ('x', Value::Text(text)) => Ok(text.bytes().fold(String::new(), |out, byte| out + &format!("{byte:02x}"))),
         ('q', Value::Text(text)) => serde_json::to_string(text).map_err(|error| error.to_string()),
         ('f', Value::Float(n)) => Ok(format!("{n:.*}", precision.unwrap_or(6))),
-        ('f', Value::Int(n)) => Ok(format!("{:.*}", precision.unwrap_or(6), *n as f64)),
+        ('f', Value::Int(n)) => Ok(format!("{:.*}", precision.unwrap_or(6), float(*n))),
         (verb, value) => Err(format!("printf has no %{verb} for {}", value.kind())),
     }
 }

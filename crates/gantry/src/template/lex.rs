@@ -123,8 +123,8 @@ impl Action<'_, '_> {
                 self.rest = &self.rest[1..];
                 let name = self.word();
                 let before = self.tokens.last().map(|(token, _)| token);
-                let joined = !space
-                    && matches!(before, Some(Token::Field { .. } | Token::Variable(_) | Token::Sign(")")));
+                let joined =
+                    !space && matches!(before, Some(Token::Field { .. } | Token::Variable(_) | Token::Sign(")")));
                 self.push(if name.is_empty() { Token::Dot } else { Token::Field { name, joined } });
                 Ok(())
             }

@@ -215,7 +215,7 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         let found = match (name(0), sign(1), name(2), sign(3)) {
-            (Some(a), "," , Some(b), set @ (":=" | "=")) => (vec![a, b], set, 4),
+            (Some(a), ",", Some(b), set @ (":=" | "=")) => (vec![a, b], set, 4),
             (Some(a), set @ (":=" | "="), _, _) => (vec![a], set, 2),
             _ => return (Vec::new(), false),
         };

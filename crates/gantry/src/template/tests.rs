@@ -37,11 +37,17 @@ fn functions() {
     check(r#"{{(split .Id ":")}} {{index (split .Id ":") 1}}"#, "[sha256 ab] ab");
     check(r#"{{upper .Id}} {{lower "AB"}} {{title "ab cd"}}"#, "SHA256:AB ab Ab Cd");
     check(r#"<{{pad "x" 1 2}}> {{truncate .Id 6}} {{len .RepoTags}} {{slice .Id 7}}"#, "< x  > sha256 2 ab");
-    check(r#"{{printf "%-5s|%5d|%05d|%q|%.2f|%x|%%" .Id .Size 7 "a" 1.5 255}}"#, "sha256:ab|  231|00007|\"a\"|1.50|ff|%");
+    check(
+        r#"{{printf "%-5s|%5d|%05d|%q|%.2f|%x|%%" .Id .Size 7 "a" 1.5 255}}"#,
+        "sha256:ab|  231|00007|\"a\"|1.50|ff|%",
+    );
     check(r#"{{printf "%s"}}"#, "%!s(MISSING)");
     check(r#"{{print 1 2 "a" 3}} {{println "x"}}"#, "1 2a3 x\n");
     check("{{eq .Size 231}} {{ne .Size 231}} {{lt 1 2}} {{ge 1 2}} {{eq .Size 1 2 231}}", "true false true false true");
-    check("{{and .On .Size}} {{or .Parent .Id}} {{not .On}} {{and .Parent (index .RepoTags 9)}}", "231 sha256:ab false ");
+    check(
+        "{{and .On .Size}} {{or .Parent .Id}} {{not .On}} {{and .Parent (index .RepoTags 9)}}",
+        "231 sha256:ab false ",
+    );
 }
 
 #[test]
@@ -83,7 +89,8 @@ fn what_is_refused() {
 /// Whatever is typed, nothing panics.
 #[test]
 fn damaged_templates() {
-    let good = r#"{{range $i, $t := .RepoTags}}{{if and $i (eq $t "é")}},{{- end -}}{{printf "%-5.2s" $t | json}}{{end}}"#;
+    let good =
+        r#"{{range $i, $t := .RepoTags}}{{if and $i (eq $t "é")}},{{- end -}}{{printf "%-5.2s" $t | json}}{{end}}"#;
     let value: Value = serde_json::from_str(IMAGE).unwrap();
     for at in (0..=good.len()).filter(|at| good.is_char_boundary(*at)) {
         for put in ["", "{{", "}}", "\"", "é", "$", "(", "%", ".", "-"] {

@@ -157,6 +157,7 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Value::Int(n))
     }
 
+    #[allow(clippy::cast_precision_loss, reason = "it is the nearest that a template can have")]
     fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
         Ok(i64::try_from(n).map_or(Value::Float(n as f64), Value::Int))
     }

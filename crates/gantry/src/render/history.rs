@@ -1,0 +1,76 @@
+//! The history of an image, as `docker history` has it.
+
+use gantry_images::HistoryEntry;
+
+use crate::render::listing::Listing;
+use crate::render::{id, table, units};
+use crate::template::Value;
+
+/// Longest command that is shown, unless whole ones are asked for.
+const COMMAND: usize = 45;
+
+/// The listing.
+pub const LISTING: Listing = Listing {
+    table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+    titles: &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
+    ],
+};
+
+/// The rows of a history.
+pub fn rows(steps: &[HistoryEntry], human: bool, whole: bool, now: i64) -> Vec<Value> {
+    steps.iter().map(|step| row(step, human, whole, now)).collect()
+}
+
+fn row(step: &HistoryEntry, human: bool, whole: bool, now: i64) -> Value {
+    let created = Some(step.created).filter(|created| *created != 0);
+    let date = units::date(created);
+    let command = step.created_by.replace('\t', " ");
+    let fields = [
+        ("ID", id(&step.id, whole)),
+        ("CreatedSince", if human { units::ago(created, now) } else { date.clone() }),
+        ("CreatedAt", date),
+        ("CreatedBy", if whole { command } else { table::cut(&command, COMMAND) }),
+        ("Size", if human { units::size(step.size) } else { step.size.to_string() }),
+        ("Comment", step.comment.clone()),
+    ];
+    Value::row(fields.map(|(name, text)| (name, Value::Text(text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories() {
+        let step = |id: &str, by: &str, size: u64| HistoryEntry {
+            id: id.to_owned(),
+            created: 1_799_990_000,
+            created_by: by.to_owned(),
+            tags: None,
+            size,
+            comment: "buildkit".to_owned(),
+        };
+        let long = "RUN /bin/sh -c apt-get update && apt-get install -y everything\tthat there is";
+        let top = format!("sha256:{}", "a".repeat(64));
+        let mut steps = vec![step(&top, "CMD [\"sh\"]", 0), step("<missing>", long, 12_345_678)];
+        steps[1].created = 0;
+        let check = |human: bool, whole: bool| {
+            let form = LISTING.form(None).unwrap();
+            LISTING.render(&form, &rows(&steps, human, whole, 1_800_000_000), None).unwrap()
+        };
+        insta::assert_snapshot!(check(true, false), @r#"
+        IMAGE          CREATED       CREATED BY                                      SIZE      COMMENT
+        aaaaaaaaaaaa   3 hours ago   CMD ["sh"]                                      0B        buildkit
+        <missing>      N/A           RUN /bin/sh -c apt-get update && apt-get ins…   12.3MB    buildkit
+        "#);
+        let whole = check(false, true);
+        assert!(whole.contains(&top) && whole.contains("everything that there is   12345678   buildkit"), "{whole}");
+        assert!(whole.contains("2027-01-15 05:13:20 +0000 UTC"), "{whole}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The executable as people and programs call it: against a store of its own and a registry on loopback.
+//!
+//! What unpacks layers needs root; where that is missing, those tests say loudly that they were skipped.
+
+mod about;
+mod images;
+mod refused;
+mod registry;
+mod world;
