@@ -50,6 +50,8 @@ fn import_push_pull() {
     let gone = world.ok(&format!("rmi {remote}"));
     assert!(gone.starts_with(&format!("Untagged: {remote}\n")) && gone.contains(&format!("Deleted: {id}\n")), "{gone}");
     assert_eq!(world.ok("images -q"), "");
+    // Young layers stay for a while, unless they are asked to go.
+    assert!(!world.ok("image prune -f").contains("space: 0B"));
 
     let pulled = world.run(&format!("pull {remote}"));
     assert_eq!(pulled.status, 0, "{pulled:?}");
