@@ -71,9 +71,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// More than images have, and less than a gigabyte.
+    /// More than images have, and about a gigabyte of memory even if each entry is a directory.
     fn default() -> Self {
-        Self { entries: 4 << 20, depth: 2048, held: 64 << 20 }
+        Self { entries: 2 << 20, depth: 2048, held: 64 << 20 }
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Options {
     /// Name of the file system. Nothing derives it from what is written, so that the same entries give the same bytes.
     pub uuid: Option<[u8; 16]>,
     /// Longest rest of a file, in bytes, that lies beside its inode instead of in a block of its own; at most 4032 have
-    /// an effect. What lies there makes an image smaller, and is in memory twice when it is read.
+    /// an effect. What lies there makes an image smaller, and the inodes around it slower to go through.
     pub inline: u16,
     /// What is held in memory.
     pub limits: Limits,
@@ -91,7 +91,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { uuid: None, inline: 2048, limits: Limits::default() }
+        Self { uuid: None, inline: 1024, limits: Limits::default() }
     }
 }
 

@@ -17,8 +17,8 @@
 //! # What it needs
 //!
 //! Data and inodes leave memory as they come. Held until the end are the names, at some 90 bytes an entry and the length
-//! of its name when that is above 24 bytes, some 200 bytes and the attributes of each directory, and 3 MiB of buffers.
-//! [`Limits`] bounds all of it.
+//! of its name when that is above 24 bytes, some 500 bytes and the attributes of each directory, the texts of symbolic
+//! links, and 3 MiB of buffers. [`Limits`] bounds all of it.
 //!
 //! # What the format cannot hold
 //!
@@ -37,9 +37,6 @@ mod sum;
 pub mod tar;
 mod tree;
 mod xattr;
-
-#[cfg(test)]
-mod tests;
 
 pub use builder::{Attributes, Builder, Found, Kind, Limits, Options, Summary};
 pub use error::{Error, Result};
