@@ -8,14 +8,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::attributes::allowed;
-
 /// Holes of a file that are worth a map, in bytes.
 const WORTH: u64 = 1 << 20;
 /// Extents that a map may have, which is what readers take.
 const MOST_EXTENTS: usize = 1 << 16;
 
-/// What a file is, and all its attributes but those of the overlay file system. `None` for a socket, which no archive can
+/// What a file is, and all its attributes, those of the overlay file system too. `None` for a socket, which no archive can
 /// hold and which means nothing without its process.
 ///
 /// Names of users are not among them: they are those of whoever made the archive.
@@ -39,12 +37,11 @@ pub fn describe(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat, path: &[u8]) -
         _ => {}
     }
     entry.xattrs = xattrs(parent, name)?;
-    entry.xattrs.retain(|(name, _)| allowed(name));
     Ok(Some(entry))
 }
 
 /// All extended attributes, in the order of their names. The file is not opened, which for a device would do something.
-pub fn xattrs(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<Xattr>> {
+fn xattrs(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<Xattr>> {
     let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
     let path = path.as_slice();
     let size = match llistxattr_query(path) {

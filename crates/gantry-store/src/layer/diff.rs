@@ -14,10 +14,11 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, openat};
 use rustix::io::pread;
 use sha2::{Digest as _, Sha256};
 
-use super::describe::{describe, holes, xattrs};
+use super::attributes::allowed;
+use super::describe::{describe, holes};
 use super::error::LayerError;
 use super::names::join;
-use super::{OPAQUE, OVERLAY_PREFIX, Result, WHITEOUT, WHITEOUT_OPAQUE, tree};
+use super::{OPAQUE, Result, WHITEOUT, WHITEOUT_OPAQUE, tree};
 
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 256 * 1024;
@@ -60,7 +61,8 @@ fn run(root: BorrowedFd<'_>, out: &mut dyn Write, options: DiffOptions, layer: b
         let kernel = |errno| LayerError::kernel("read", b"/")(errno);
         let stat = tree::look(root, b".").map_err(kernel)?;
         let stat = stat.ok_or_else(|| kernel(rustix::io::Errno::NOENT))?;
-        if let Some(entry) = describe(root, b".", &stat, b"./").map_err(kernel)? {
+        if let Some(mut entry) = describe(root, b".", &stat, b"./").map_err(kernel)? {
+            walk.take_overlay(&mut entry)?;
             walk.writer.begin(&entry).map_err(output)?;
         }
     }
@@ -106,11 +108,12 @@ impl Walk<'_> {
             }
         }
         let Some(mut entry) = describe(parent, name, &stat, path).map_err(kernel)? else { return Ok(()) };
+        let opaque = self.take_overlay(&mut entry)?;
         if entry.kind == Kind::Directory {
             entry.path.push(b'/');
             self.writer.begin(&entry).map_err(output)?;
             let directory = tree::open_directory(parent, name).map_err(kernel)?;
-            if self.layer && Self::is_opaque(parent, name, path)? {
+            if opaque {
                 self.marker(&join(path, b"x"), WHITEOUT_OPAQUE)?;
             }
             return self.directory(&directory, path);
@@ -130,9 +133,6 @@ impl Walk<'_> {
 
     /// A regular file.
     fn content(&mut self, parent: BorrowedFd<'_>, name: &[u8], stat: &Stat, mut entry: Entry) -> Result<()> {
-        if self.layer {
-            Self::is_opaque(parent, name, &entry.path)?;
-        }
         if entry.size == 0 {
             return self.writer.begin(&entry).map_err(output);
         }
@@ -159,18 +159,18 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether a directory is opaque. What depends on the layers below in another way is refused.
-    fn is_opaque(parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<bool> {
-        let xattrs = xattrs(parent, name).map_err(LayerError::kernel("read", path))?;
-        let overlay = xattrs.iter().filter(|(name, _)| name.starts_with(OVERLAY_PREFIX));
+    /// Takes away what the overlay file system noted, and tells whether that makes a directory opaque. What depends on the
+    /// layers below in another way is refused.
+    fn take_overlay(&self, entry: &mut Entry) -> Result<bool> {
         let mut opaque = false;
-        for (name, value) in overlay {
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| self.layer && !allowed(name)) {
             if DEPENDENT.contains(&name.as_slice()) {
                 let why = "it depends on the layers below: mount overlays without redirect_dir and metacopy";
-                return Err(LayerError::refused(path, why));
+                return Err(LayerError::refused(&entry.path, why));
             }
             opaque |= name == OPAQUE.as_bytes() && value == b"y";
         }
+        entry.xattrs.retain(|(name, _)| allowed(name));
         Ok(opaque)
     }
 
