@@ -41,7 +41,7 @@ pub fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
             let volumes = list(rest).map_or_else(|| words(rest), Ok).map_err(refuse)?;
             config.volumes.extend(volumes.into_iter().map(|volume| (volume, json!({}))));
         }
-        "USER" => config.user = rest.to_owned(),
+        "USER" => rest.clone_into(&mut config.user),
         "WORKDIR" => config.working_dir = directory(&config.working_dir, rest),
         "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
         "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),

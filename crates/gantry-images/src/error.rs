@@ -113,8 +113,8 @@ impl Error {
         matches!(self, Self::Conflict(_))
     }
 
-    pub(crate) fn document(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Document { what: what.into(), why: why.to_string() }
+    pub(crate) fn document(what: impl Into<String>, why: impl Into<Why>) -> Self {
+        Self::Document { what: what.into(), why: why.into().0 }
     }
 
     pub(crate) fn invalid(what: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
@@ -126,3 +126,35 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 }
+
+/// A reason: a text, or the error that is one.
+pub(crate) struct Why(String);
+
+impl From<&str> for Why {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Why {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+macro_rules! reasons {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Why {
+            fn from(error: $error) -> Self {
+                Self(error.to_string())
+            }
+        })*
+    };
+}
+
+reasons!(
+    serde_json::Error,
+    gantry_model::image::InvalidDocument,
+    gantry_model::digest::InvalidDigest,
+    gantry_model::reference::InvalidReference
+);

@@ -80,7 +80,7 @@ impl Images {
 
 fn archive(root: &impl AsFd, out: impl Write) -> Result<(Digest, u64)> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let written = layer::archive(root.as_fd(), &mut out, &layer::DiffOptions::default())?;
+    let written = layer::archive(root.as_fd(), &mut out, layer::DiffOptions::default())?;
     out.flush().map_err(Error::io("write the archive"))?;
     Ok(written)
 }

@@ -150,23 +150,20 @@ pub(crate) fn all(store: &Store) -> Result<Vec<Local>> {
             }
         };
         let names = image.names.into_iter().map(|name| (name, image.target.clone()));
-        match by_id.get(loaded.id()) {
-            Some(index) => {
-                let there = &mut list[*index];
-                there.names.extend(names);
-                there.names.sort_by(|a, b| a.0.cmp(&b.0));
-                there.targets.push(image.target);
-                there.arrived = there.arrived.max(image.created);
-            }
-            None => {
-                by_id.insert(loaded.id().clone(), list.len());
-                list.push(Local {
-                    image: loaded,
-                    names: names.collect(),
-                    targets: vec![image.target],
-                    arrived: image.created,
-                });
-            }
+        if let Some(index) = by_id.get(loaded.id()) {
+            let there = &mut list[*index];
+            there.names.extend(names);
+            there.names.sort_by(|a, b| a.0.cmp(&b.0));
+            there.targets.push(image.target);
+            there.arrived = there.arrived.max(image.created);
+        } else {
+            by_id.insert(loaded.id().clone(), list.len());
+            list.push(Local {
+                image: loaded,
+                names: names.collect(),
+                targets: vec![image.target],
+                arrived: image.created,
+            });
         }
     }
     list.sort_by(|a, b| {

@@ -187,13 +187,12 @@ impl Pull {
 
     async fn config(&self, manifest: &Manifest) -> Result<ImageConfig> {
         let descriptor = &manifest.config;
-        let bytes = match self.here(descriptor, MAX_CONFIG).await? {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = self.images.client.blob_bytes(&self.name, descriptor, MAX_CONFIG).await?;
-                self.keep(descriptor.clone(), bytes.clone()).await?;
-                bytes
-            }
+        let bytes = if let Some(bytes) = self.here(descriptor, MAX_CONFIG).await? {
+            bytes
+        } else {
+            let bytes = self.images.client.blob_bytes(&self.name, descriptor, MAX_CONFIG).await?;
+            self.keep(descriptor.clone(), bytes.clone()).await?;
+            bytes
         };
         ImageConfig::parse(&bytes)
             .map_err(|error| Error::document(format!("configuration {}", descriptor.digest), error))
@@ -292,11 +291,9 @@ impl Pull {
                 }
                 self.unpack(plan).await
             }
-            Err(Failed { error, retry: false }) => match (error, unpacked) {
-                // Nothing is known against the bytes, so the unpacker's word counts.
-                (Error::Task("unpacking"), Err(error)) => Err(error),
-                (error, _) => Err(error),
-            },
+            // Nothing is known against the bytes, so the unpacker's word counts.
+            Err(Failed { error: Error::Task("unpacking"), .. }) => unpacked.and(Err(Error::Task("unpacking"))),
+            Err(Failed { error, .. }) => Err(error),
         }
     }
 

@@ -59,8 +59,8 @@ struct Node {
 }
 
 enum NodeKind {
-    Index(Index, Vec<Node>),
-    Image(Manifest, Vec<LayerPush>),
+    Index(Box<Index>, Vec<Node>),
+    Image(Box<Manifest>, Vec<LayerPush>),
 }
 
 /// A layer to push.
@@ -128,10 +128,10 @@ fn tree(
     platform: Option<&Platform>,
     reporter: &Reporter,
 ) -> Result<Node> {
-    if platform.is_none() {
-        if let Some(node) = node(store, target, 0)? {
-            return Ok(node);
-        }
+    if platform.is_none()
+        && let Some(node) = node(store, target, 0)?
+    {
+        return Ok(node);
     }
     let image = local::select(store, &name.familiar(), target, platform)?;
     if platform.is_none() {
@@ -163,7 +163,7 @@ fn node(store: &Store, descriptor: &Descriptor, depth: usize) -> Result<Option<N
                     return Ok(None);
                 }
             }
-            NodeKind::Image(manifest, layers)
+            NodeKind::Image(Box::new(manifest), layers)
         }
         Document::Index(index) => {
             let mut children = Vec::new();
@@ -171,7 +171,7 @@ fn node(store: &Store, descriptor: &Descriptor, depth: usize) -> Result<Option<N
                 let Some(child) = node(store, child, depth + 1)? else { return Ok(None) };
                 children.push(child);
             }
-            NodeKind::Index(index, children)
+            NodeKind::Index(Box::new(index), children)
         }
     };
     Ok(Some(Node { descriptor: descriptor.clone(), bytes, kind }))
@@ -256,7 +256,7 @@ fn rebuild(node: Node, blobs: &HashMap<Digest, Descriptor>, documents: &mut Vec<
             match changed(&manifest, blobs) {
                 None => (descriptor, bytes, Some(config)),
                 Some(layers) => {
-                    let (kind, manifest) = rewritten(manifest, &descriptor.media_type, layers);
+                    let (kind, manifest) = rewritten(*manifest, &descriptor.media_type, layers);
                     let bytes = json(&manifest)?;
                     (of_bytes(&descriptor, kind, &bytes)?, bytes, Some(config))
                 }
@@ -287,10 +287,10 @@ fn rebuild(node: Node, blobs: &HashMap<Digest, Descriptor>, documents: &mut Vec<
 /// Attestations name the manifest that they are about.
 fn follow(index: &mut Index, renamed: &[(String, String)]) {
     for entry in &mut index.manifests {
-        if let Some(about) = entry.annotations.get_mut("vnd.docker.reference.digest") {
-            if let Some((_, new)) = renamed.iter().find(|(old, _)| old == about) {
-                about.clone_from(new);
-            }
+        if let Some(about) = entry.annotations.get_mut("vnd.docker.reference.digest")
+            && let Some((_, new)) = renamed.iter().find(|(old, _)| old == about)
+        {
+            about.clone_from(new);
         }
     }
 }

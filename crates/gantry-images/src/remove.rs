@@ -51,17 +51,17 @@ fn remove(store: &Store, text: &str, options: &RemoveOptions) -> Result<Vec<Remo
     match asked {
         Asked::Name(asked) => {
             // A name and a digest may stand for the names that lead there.
-            let names: Vec<Reference> = match local.names.iter().any(|(there, _)| *there == asked) {
-                true => vec![asked.clone()],
-                false => in_repository(&local, &asked),
+            let names: Vec<Reference> = if local.names.iter().any(|(there, _)| *there == asked) {
+                vec![asked.clone()]
+            } else {
+                in_repository(&local, &asked)
             };
             let rest = local.names.len() - names.len();
             if let (Some(user), 0, false) = (users.first(), rest, options.force) {
                 let (container, image) = (short(&user.id), local.image.id().short());
                 return Err(Error::Conflict(format!(
-                    "unable to remove repository reference {:?} (must force) - container {container} is using its \
-                     referenced image {image}",
-                    text
+                    "unable to remove repository reference {text:?} (must force) - container {container} is using its \
+                     referenced image {image}"
                 )));
             }
             untag(store, &local, &names, &mut records)?;

@@ -19,7 +19,7 @@ use crate::compress::{Method, compress};
 use crate::error::{Error, Result};
 use crate::layer_tar;
 use crate::plan;
-use crate::progress::{Meter, Reporter, Step};
+use crate::progress::{Meter, Reporter, Step, silent};
 use crate::pull::{Task, turn};
 use crate::push::LayerPush;
 
@@ -44,7 +44,7 @@ pub(crate) async fn layer(sender: &Sender, layer: &LayerPush) -> Result<Descript
     let own = plan::compression(&layer.blob.media_type);
     let wanted = sender.method.compression;
     let convert = own.is_some_and(|own| own != wanted && (own == Compression::None || sender.recompress));
-    if !convert && sender.blob(&layer.blob, &layer.blob.digest).await? {
+    if !convert && sender.blob(&layer.blob, Some(&layer.blob.digest)).await? {
         return Ok(layer.blob.clone());
     }
     let Some((diff_id, chain)) = layer.layer.clone() else { return Err(Error::LayerGone(layer.blob.digest.clone())) };
@@ -52,7 +52,7 @@ pub(crate) async fn layer(sender: &Sender, layer: &LayerPush) -> Result<Descript
     let noted = diff_id.clone();
     for other in sender.images.blocking("push", move |store| Ok(store.blobs_of(&noted)?)).await? {
         let fits = plan::compression(&other.media_type) == Some(wanted);
-        if fits && sender.blob(&other, &layer.blob.digest).await? {
+        if fits && sender.blob(&other, Some(&layer.blob.digest)).await? {
             return Ok(typed(layer, wanted, other.digest, other.size));
         }
     }
@@ -68,17 +68,20 @@ fn typed(layer: &LayerPush, compression: Compression, digest: Digest, size: u64)
 impl Sender {
     /// Sends a configuration.
     pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<()> {
-        if self.blob(descriptor, &descriptor.digest).await? {
+        if self.blob(descriptor, None).await? {
             return Ok(());
         }
         Err(Error::LayerGone(descriptor.digest.clone()))
     }
 
     /// Lets the registry have a blob as it is; false if it has it nowhere and it is not here. `shown` is the digest that
-    /// progress is told of.
-    async fn blob(&self, blob: &Descriptor, shown: &Digest) -> Result<bool> {
+    /// progress is told of, if it is a layer.
+    async fn blob(&self, blob: &Descriptor, shown: Option<&Digest>) -> Result<bool> {
         let (client, name) = (&self.images.client, &self.name);
-        let meter = Arc::new(Meter::new(&self.reporter, shown));
+        let meter = Arc::new(match shown {
+            Some(shown) => Meter::new(&self.reporter, shown),
+            None => Meter::new(&silent(), &blob.digest),
+        });
         if client.has_blob(name, &blob.digest).await? {
             meter.tell(Step::Exists);
             return Ok(true);
