@@ -111,7 +111,7 @@ impl Blob {
                     }
                     return Ok(Some(piece));
                 }
-                Ok(None) => self.unreachable("the connection was closed before the end".to_owned()),
+                Ok(None) => self.unreachable("the connection was closed before the end"),
                 Err(error) => error,
             };
             self.response = None;
@@ -132,8 +132,8 @@ impl Blob {
         let Some(response) = &mut self.response else { return Ok(None) };
         match tokio::time::timeout(Duration::from_secs(seconds), response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(self.unreachable(chain(&error))),
-            Err(_) => Err(self.unreachable(format!("no byte came for {seconds} s"))),
+            Ok(Err(error)) => Err(self.unreachable(&chain(&error))),
+            Err(_) => Err(self.unreachable(&format!("no byte came for {seconds} s"))),
         }
     }
 
@@ -243,7 +243,7 @@ impl Blob {
         }
     }
 
-    fn unreachable(&self, why: String) -> Error {
+    fn unreachable(&self, why: &str) -> Error {
         Error::Unreachable { host: self.source().to_owned(), why: format!("{}: {why}", self.descriptor.digest) }
     }
 

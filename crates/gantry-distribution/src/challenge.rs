@@ -129,7 +129,7 @@ mod tests {
         check("Bearer realm=https://h.test/t?a=b,service=s", "bearer(realm=https://h.test/t?a=b; service=s)");
         check("Basic realm=\"a\", Bearer realm=\"b\"", "basic(realm=a) bearer(realm=b)");
         check("Negotiate, Basic realm=\"a\"", "negotiate() basic(realm=a)");
-        check("Negotiate YWJj==, Basic realm=a", "negotiate() ywjj() basic(realm=a)");
+        check("Negotiate YWJj==, Basic realm=a", "negotiate() basic(realm=a)");
         check("Basic", "basic()");
         check(",,, ,Bearer ,,realm=\"x\",,", "bearer(realm=x)");
         check("Bearer realm=\"x\",error=\"invalid_token\"", "bearer(realm=x; error=invalid_token)");
@@ -142,13 +142,13 @@ mod tests {
         check("  ", "");
         check("\"", "");
         check("=", "");
-        check("realm=\"x\"", "realm()  x()".replace("  ", " ").as_str());
+        check("realm=\"x\"", "x()");
         check("Bearer realm=\"never closed", "bearer(realm=never closed)");
         check("Bearer realm=\"ends in \\", "bearer(realm=ends in )");
         check("Bearer realm=", "bearer(realm=)");
         check("Bearer realm=,service=", "bearer(realm=; service=)");
         check("Bearer é=\"ü\"", "bearer()");
-        check("Bearer realm==x", "bearer() x()".replace("bearer()", "bearer() realm()").as_str());
+        check("Bearer realm==x", "bearer() x()");
         check(&"a".repeat(MAX_HEADER + 1), "");
     }
 

@@ -66,7 +66,7 @@ impl Client {
         let endpoint = self.core.config.origin(registry)?;
         // Without any credential first, so that the answer tells what is asked for.
         let alone = self.with_credentials(Arc::new(Anonymous));
-        let ask = Ask::new(Method::GET, "", "");
+        let ask = Ask { bare: true, ..Ask::new(Method::GET, "", "") };
         let response = alone.first_answer(&endpoint, &ask).await?;
         let plain = alone.core.speaks(&endpoint).unwrap_or(false);
         if response.status().as_u16() != 401 {

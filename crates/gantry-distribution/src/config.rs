@@ -167,9 +167,8 @@ impl Config {
         let scheme = match plain {
             Some(true) => Scheme::Http,
             _ if settings.is_some_and(|s| s.plain_http) => Scheme::Http,
-            Some(false) => Scheme::Https,
             None if insecure || local => Scheme::Either,
-            None => Scheme::Https,
+            _ => Scheme::Https,
         };
         if scheme == Scheme::Http {
             // Cannot fail between these two schemes; if it did, https would be spoken.

@@ -84,7 +84,7 @@ impl DockerConfig {
         let mut place = self.path.display().to_string();
         self.change(|file| {
             let key = key(registry);
-            let entry = match self.helper_name(file, registry) {
+            let entry = match Self::helper_name(file, registry) {
                 Some(name) => {
                     self.helper(&name).store(&key, credential)?;
                     place = format!("docker-credential-{name}");
@@ -105,7 +105,7 @@ impl DockerConfig {
         let mut found = false;
         self.change(|file| {
             let key = key(registry);
-            if let Some(name) = self.helper_name(file, registry) {
+            if let Some(name) = Self::helper_name(file, registry) {
                 let helper = self.helper(&name);
                 if helper.get(&key)?.is_some() {
                     helper.erase(&key)?;
@@ -132,7 +132,7 @@ impl DockerConfig {
         Ok(names)
     }
 
-    fn helper_name(&self, file: &Map<String, Value>, registry: &str) -> Option<String> {
+    fn helper_name(file: &Map<String, Value>, registry: &str) -> Option<String> {
         let named = file.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
             helpers.iter().find(|(key, _)| hostname(key) == registry).and_then(|(_, name)| name.as_str())
         });
@@ -185,7 +185,7 @@ impl DockerConfig {
 impl Credentials for DockerConfig {
     fn get(&self, registry: &str) -> Result<Option<Credential>> {
         let file = self.read()?;
-        if let Some(name) = self.helper_name(&file, registry)
+        if let Some(name) = Self::helper_name(&file, registry)
             && let Some(found) = self.helper(&name).get(&key(registry))?
         {
             return Ok(Some(found));

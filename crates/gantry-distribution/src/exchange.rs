@@ -47,6 +47,8 @@ pub(crate) struct Ask {
     pub(crate) body: Option<Bytes>,
     /// How long the head of the answer may take, in seconds; 0 is what is configured.
     pub(crate) patience: u64,
+    /// Whether it is sent as it is, without any credential but one in its headers: a challenge is then the answer.
+    pub(crate) bare: bool,
 }
 
 /// Where a request goes.
@@ -65,7 +67,7 @@ impl Ask {
 
     pub(crate) fn to(method: Method, target: Target, scope: &str) -> Self {
         let scopes = if scope.is_empty() { Scopes::new() } else { Scopes::from([scope.to_owned()]) };
-        Self { method, target, query: vec![], headers: HeaderMap::new(), scopes, body: None, patience: 0 }
+        Self { method, target, query: vec![], headers: HeaderMap::new(), scopes, body: None, patience: 0, bare: false }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -201,12 +203,12 @@ impl Core {
     async fn walk(&self, endpoint: &Endpoint, ask: &Ask, plain: bool) -> Result<Response> {
         let base = Self::base(endpoint, plain);
         let mut url = ask.url(endpoint, &base);
-        let mut authorization = self.auth.known(endpoint, &ask.scopes).await?;
+        let mut authorization = if ask.bare { None } else { self.auth.known(endpoint, &ask.scopes).await? };
         let (mut hops, mut answered) = (0, 0);
         loop {
             let own = same_origin(&url, &base);
             let response = self.request(&url, ask, authorization.as_ref().filter(|_| own)).await?;
-            if response.status() == StatusCode::UNAUTHORIZED && own && answered < 2 {
+            if response.status() == StatusCode::UNAUTHORIZED && own && answered < 2 && !ask.bare {
                 let found =
                     self.auth.answer(endpoint, plain, &ask.scopes, response.headers(), authorization.as_ref()).await?;
                 if let Some(better) = found {

@@ -48,10 +48,10 @@ impl Helper<'_> {
         if !good {
             // The protocol has no other sign of it than this text.
             let unknown = output.contains("credentials not found") || output.contains("no credentials");
-            return if unknown { Ok(None) } else { Err(self.error("get", output)) };
+            return if unknown { Ok(None) } else { Err(self.error("get", &output)) };
         }
         let entry: Entry =
-            serde_json::from_str(&output).map_err(|error| self.error("get", format!("its answer: {error}")))?;
+            serde_json::from_str(&output).map_err(|error| self.error("get", &format!("its answer: {error}")))?;
         Ok(match entry {
             Entry { secret, .. } if secret.is_empty() => None,
             Entry { username, secret, .. } if username == TOKEN_NAME => {
@@ -67,11 +67,11 @@ impl Helper<'_> {
             Credential::Password { username, password } => (username.as_str(), password),
             Credential::Identity { token, .. } => (TOKEN_NAME, token),
             Credential::Bearer(_) => {
-                return Err(self.error("store", "it keeps passwords and refresh tokens only".into()));
+                return Err(self.error("store", "it keeps passwords and refresh tokens only"));
             }
         };
         let entry = Entry { server_url: server.into(), username: username.into(), secret: secret.clone() };
-        let text = serde_json::to_vec(&entry).map_err(|error| self.error("store", error.to_string()))?;
+        let text = serde_json::to_vec(&entry).map_err(|error| self.error("store", &error.to_string()))?;
         self.done("store", &text)
     }
 
@@ -83,14 +83,14 @@ impl Helper<'_> {
     fn done(&self, action: &'static str, input: &[u8]) -> Result<()> {
         match self.run(action, input)? {
             (true, _) => Ok(()),
-            (false, output) => Err(self.error(action, output)),
+            (false, output) => Err(self.error(action, &output)),
         }
     }
 
     /// Runs it: whether it succeeded, and what it printed.
     fn run(&self, action: &'static str, input: &[u8]) -> Result<(bool, String)> {
         let program = self.find(action)?;
-        let failed = |error: std::io::Error| self.error(action, error.to_string());
+        let failed = |error: std::io::Error| self.error(action, &error.to_string());
         let mut child = Command::new(program)
             .arg(action)
             .env("PATH", self.search)
@@ -105,10 +105,10 @@ impl Helper<'_> {
         let status = wait(&mut child, deadline).map_err(failed)?;
         let (Ok(output), Some(status)) = (output, status) else {
             let seconds = self.limit.as_secs();
-            return Err(self.error(action, format!("it did not end within {seconds} s, and was stopped")));
+            return Err(self.error(action, &format!("it did not end within {seconds} s, and was stopped")));
         };
         if output.len() as u64 > MAX_OUTPUT {
-            return Err(self.error(action, format!("it printed more than {MAX_OUTPUT} bytes")));
+            return Err(self.error(action, &format!("it printed more than {MAX_OUTPUT} bytes")));
         }
         Ok((status.success(), String::from_utf8_lossy(&output).trim().to_owned()))
     }
@@ -117,16 +117,16 @@ impl Helper<'_> {
     fn find(&self, action: &'static str) -> Result<PathBuf> {
         let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
         if self.name.is_empty() || self.name.len() > 128 || !self.name.bytes().all(good) {
-            return Err(self.error(action, "its name is made of letters, digits, - _ and .".to_owned()));
+            return Err(self.error(action, "its name is made of letters, digits, - _ and ."));
         }
         let file = format!("docker-credential-{}", self.name);
         let places = std::env::split_paths(self.search).filter(|place| place.is_absolute());
         let found = places.map(|place| place.join(&file)).find(|path| path.is_file());
-        found.ok_or_else(|| self.error(action, "it is not in PATH; install it, or change the configuration".to_owned()))
+        found.ok_or_else(|| self.error(action, "it is not in PATH; install it, or change the configuration"))
     }
 
-    fn error(&self, action: &'static str, why: String) -> Error {
-        let why = if why.is_empty() { "failed".to_owned() } else { tidy(&why) };
+    fn error(&self, action: &'static str, why: &str) -> Error {
+        let why = if why.is_empty() { "failed".to_owned() } else { tidy(why) };
         Error::Helper { program: format!("docker-credential-{}", tidy(self.name)), action, why }
     }
 }

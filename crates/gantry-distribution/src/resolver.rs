@@ -35,14 +35,13 @@ impl Resolver {
         if !known.is_empty() {
             return Ok(known);
         }
-        let servers = match self.servers.get() {
-            Some(servers) => servers,
-            None => {
-                let mut builder = TokioResolver::builder_tokio()
-                    .map_err(|error| format!("name servers: /etc/resolv.conf: {error}"))?;
-                builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-                self.servers.get_or_init(|| builder.build())
-            }
+        let servers = if let Some(servers) = self.servers.get() {
+            servers
+        } else {
+            let builder = TokioResolver::builder_tokio();
+            let mut builder = builder.map_err(|error| format!("name servers: /etc/resolv.conf: {error}"))?;
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            self.servers.get_or_init(|| builder.build())
         };
         Ok(servers.lookup_ip(name).await?.into_iter().collect())
     }

@@ -89,7 +89,7 @@ impl Client {
         let response = match self.core.send(&endpoint, &ask).await {
             Ok(response) => response,
             // One who may not read there can still push the blob.
-            Err(Error::Denied { .. } | Error::Status { status: 403 | 404 | 405, .. }) => return Ok(false),
+            Err(Error::Denied { .. } | Error::Status { status: 403..=405, .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
         if response.status().as_u16() == 201 {
