@@ -61,18 +61,49 @@ impl Failure {
 }
 
 /// Errors tell their causes themselves; a cause that the text does not hold yet is added.
-impl<E: Error> From<E> for Failure {
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
             let said = cause.to_string();
-            if !text.contains(&said) {
+            let core = said.split(" (os error").next().unwrap_or_default().to_lowercase();
+            if !text.to_lowercase().contains(&core) {
                 text = format!("{text}: {said}");
             }
             source = cause.source();
         }
-        Self::new(text)
+        Self::Error(Report { text, hint: hint(&error).map(str::to_owned) })
+    }
+}
+
+/// What to do, where an error of a library leaves that to whoever knows the commands.
+fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    use {gantry_distribution as distribution, gantry_images as images, gantry_store as store};
+    if let Some(error) = error.downcast_ref::<images::Error>() {
+        return match error {
+            images::Error::Registry(inner) => hint(inner),
+            images::Error::Store(inner) => hint(inner),
+            images::Error::NoSuchImage(_) | images::Error::NotLocal(_) => {
+                Some("gantry images lists those that are here; gantry pull gets others")
+            }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<distribution::Error>() {
+        return match error {
+            distribution::Error::Unreachable { .. } | distribution::Error::Timeout { .. } => Some(
+                "check the name of the registry, and that it runs; a mirror or a proxy is set in the configuration",
+            ),
+            distribution::Error::Status { status: 404, .. } => Some("gantry registry tags lists what a repository has"),
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<store::Error>() {
+        Some(store::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Some("run the command as root, as with sudo, or give another --root")
+        }
+        _ => None,
     }
 }
 
@@ -112,7 +143,7 @@ mod tests {
     struct Inner;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("read the file: {0}")]
+    #[error("read the file: IT is gone")]
     struct Whole(#[source] Inner);
 
     #[test]
@@ -122,7 +153,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         check(Outer(Inner).into(), "error: read the file: it is gone\n");
-        check(Whole(Inner).into(), "error: read the file: it is gone\n");
+        check(Whole(Inner).into(), "error: read the file: IT is gone\n");
         check(Failure::from(Inner).of("pull x").hint("look\u{7}"), "error: pull x: it is gone\nhint: look?\n");
         check(Failure::new("a\u{1b}[31mb\n"), "error: a?[31mb\n");
     }

@@ -40,15 +40,22 @@ impl Mode {
     }
 }
 
-/// Where progress is shown.
-#[derive(Clone)]
+/// Where progress is shown. What it shows when it is dropped stays.
 pub struct Display(Arc<Kind>);
 
 enum Kind {
     Quiet,
     Json,
-    Plain(Mutex<HashMap<Digest, &'static str>>),
-    Terminal { all: MultiProgress, layers: Mutex<HashMap<Digest, ProgressBar>> },
+    Plain(Mutex<HashMap<Digest, Step>>),
+    Terminal { all: MultiProgress, layers: Mutex<Layers> },
+}
+
+/// The lines of a terminal.
+#[derive(Default)]
+struct Layers {
+    lines: HashMap<Digest, (ProgressBar, Step)>,
+    /// Whether it was dropped: threads that end late are not listened to any more.
+    over: bool,
 }
 
 impl Display {
@@ -70,12 +77,17 @@ impl Display {
         let kind = Arc::clone(&self.0);
         Arc::new(move |progress| kind.show(&progress))
     }
+}
 
-    /// Leaves what is shown as it is, before something else is printed.
-    pub fn finish(&self) {
-        if let Kind::Terminal { layers, .. } = &*self.0 {
-            for bar in layers.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                bar.abandon();
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Kind::Terminal { all, layers } = &*self.0 {
+            let mut layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
+            layers.over = true;
+            // Lines that were to change yet would be wiped out with their bars.
+            all.set_draw_target(ProgressDrawTarget::hidden());
+            if layers.lines.values().any(|(bar, _)| !bar.is_finished()) {
+                terminal::tell("\n");
             }
         }
     }
@@ -88,28 +100,58 @@ impl Kind {
             // If nobody reads, the command finds out when it prints its result.
             (Self::Json, progress) => drop(terminal::print(&event(progress))),
             (Self::Terminal { all, .. }, Progress::Note(text)) => drop(all.println(text)),
-            (_, Progress::Note(text)) => terminal::tell(&format!("{text}\n")),
+            (Self::Plain(_), Progress::Note(text)) => terminal::tell(&format!("{text}\n")),
             (Self::Plain(seen), Progress::Layer { digest, step }) => {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                let status = status(*step);
-                if seen.insert(digest.clone(), status) != Some(status) {
+                let before = seen.get(digest).copied();
+                if before.is_none_or(|before| shows(before, *step) && rank(before) < rank(*step)) {
                     terminal::tell(&format!("{}: {}\n", digest.short(), plain(*step)));
+                }
+                if before.is_none_or(|before| shows(before, *step)) {
+                    seen.insert(digest.clone(), *step);
                 }
             }
             (Self::Terminal { all, layers }, Progress::Layer { digest, step }) => {
-                let mut layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
-                let bar = layers.entry(digest.clone()).or_insert_with(|| {
-                    // The message is the whole line, cut to the terminal's width.
-                    let style =
-                        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-                    all.add(ProgressBar::new(1).with_style(style))
-                });
-                bar.set_message(line(digest, *step, terminal::error_width()));
-                if matches!(step, Step::Exists | Step::Mounted | Step::Pulled | Step::Pushed) {
-                    bar.abandon();
-                }
+                layers.lock().unwrap_or_else(PoisonError::into_inner).show(all, digest, *step);
             }
         }
+    }
+}
+
+impl Layers {
+    fn show(&mut self, all: &MultiProgress, digest: &Digest, step: Step) {
+        if self.over {
+            return;
+        }
+        let (bar, before) = self.lines.entry(digest.clone()).or_insert_with(|| {
+            // The message is the whole line, cut to the terminal's width.
+            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            (all.add(ProgressBar::new(1).with_style(style)), step)
+        });
+        if !shows(*before, step) {
+            return;
+        }
+        *before = step;
+        bar.set_message(line(digest, step, terminal::error_width()));
+        if matches!(step, Step::Exists | Step::Mounted | Step::Pulled | Step::Pushed) {
+            bar.abandon();
+        }
+    }
+}
+
+/// Whether a step is shown after another. A layer is unpacked while it is downloaded, and one thing is told at a time.
+const fn shows(before: Step, step: Step) -> bool {
+    !matches!((before, step), (Step::Downloading { .. }, Step::Extracting { .. }))
+}
+
+/// The place of a step in the order of steps.
+const fn rank(step: Step) -> u8 {
+    match step {
+        Step::Waiting { .. } => 0,
+        Step::Downloading { .. } | Step::Pushing { .. } => 1,
+        Step::Downloaded => 2,
+        Step::Extracting { .. } => 3,
+        Step::Exists | Step::Mounted | Step::Pulled | Step::Pushed => 4,
     }
 }
 
@@ -211,6 +253,30 @@ mod tests {
             200,
             "abababababab: Extracting   [========================================] 80MB/80MB",
         );
+    }
+
+    #[test]
+    fn one_thing_at_a_time() {
+        let steps = [
+            Step::Waiting { total: 9 },
+            Step::Downloading { done: 1, total: 9 },
+            Step::Extracting { done: 1, total: 9 },
+            Step::Downloading { done: 9, total: 9 },
+            Step::Downloaded,
+            Step::Extracting { done: 5, total: 9 },
+            Step::Pulled,
+        ];
+        let mut before = steps[0];
+        let mut shown = vec![status(before)];
+        for step in &steps[1..] {
+            if shows(before, *step) {
+                if rank(before) < rank(*step) {
+                    shown.push(status(*step));
+                }
+                before = *step;
+            }
+        }
+        assert_eq!(shown, ["Waiting", "Downloading", "Download complete", "Extracting", "Pull complete"]);
     }
 
     #[test]

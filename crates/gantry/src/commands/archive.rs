@@ -41,7 +41,7 @@ pub fn load(context: &Context, args: &Load) -> Outcome {
             (None, None) => Vec::new(),
         })
     });
-    display.finish();
+    drop(display);
     let loaded = loaded.of(format!("load {}", shown(args.input.as_deref())))?;
     terminal::print(&if args.json { loaded_json(&loaded) } else { loaded_lines(&loaded) })
 }

@@ -50,7 +50,7 @@ async fn one(images: &Images, name: &Reference, args: &Pull) -> Outcome {
     let display = Display::new(mode);
     let options = PullOptions { platform: args.platform.clone(), all_platforms: args.all_platforms };
     let pulled = images.pull(name, options, display.reporter()).await;
-    display.finish();
+    drop(display);
     terminal::print(&result(name, &pulled.of(format!("pull {}", name.familiar()))?, mode))
 }
 

@@ -76,7 +76,7 @@ async fn one(images: &Images, name: &Reference, args: &Push) -> Outcome {
         recompress: args.compression != Compression::Keep,
     };
     let pushed = images.push(name, options, display.reporter()).await;
-    display.finish();
+    drop(display);
     terminal::print(&result(name, &pushed.of(format!("push {}", name.familiar()))?, mode))
 }
 

@@ -4,8 +4,8 @@
 const LEAST: usize = 10;
 /// Spaces between columns.
 const GAP: usize = 3;
-/// No column is cut to fewer characters than this.
-const SHORTEST: usize = 8;
+/// No column is cut to fewer characters than this, which an id has.
+const SHORTEST: usize = 12;
 
 /// Lays lines whose cells are parted by tabs out in columns. With a width, the widest cells are cut so that lines fit.
 ///
