@@ -84,8 +84,8 @@ mod tests {
         check("", None, "");
         check("A\tB\n\u{1b}[31m\té\n", None, "A         B\n?[31m     é\n");
         check(two, Some(80), "REPOSITORY   TAG       SIZE\nalpine       latest    8.31MB\n");
-        let long = "A\tB\nabcdefghijklmnop\tabcdefghijkl\n";
-        check(long, Some(25), "A             B\nabcdefghij…   abcdefghij…\n");
-        check("A\tB\nabcdefghijklmnop\tz\n", Some(1), "A          B\nabcdefg…   z\n");
+        let long = "A\tB\nabcdefghijklmnop\tabcdefghijklmnop\n";
+        check(long, Some(31), "A                B\nabcdefghijklm…   abcdefghijklm…\n");
+        check("A\tB\nabcdefghijklmnop\tz\n", Some(1), "A              B\nabcdefghijk…   z\n");
     }
 }
