@@ -47,7 +47,8 @@ pub(crate) struct Ask {
     pub(crate) body: Option<Bytes>,
     /// How long the head of the answer may take, in seconds; 0 is what is configured.
     pub(crate) patience: u64,
-    /// Whether it is sent as it is, without any credential but one in its headers: a challenge is then the answer.
+    /// Whether it is sent as it is, without any credential but one in its headers: a challenge, or a
+    /// redirect to another host, is then the answer.
     pub(crate) bare: bool,
 }
 
@@ -226,9 +227,15 @@ impl Core {
             }
             hops += 1;
             let loose = endpoint.scheme != Scheme::Https;
-            url = redirect(&url, response.headers(), loose).filter(|_| hops <= MAX_HOPS).ok_or_else(|| {
+            let next = redirect(&url, response.headers(), loose).filter(|_| hops <= MAX_HOPS);
+            let next = next.ok_or_else(|| {
                 Error::protocol(&endpoint.name, format!("{}: redirects to no good place", ask.what()))
             })?;
+            // What holds a credential of its own goes nowhere else with it.
+            if ask.bare && !same_origin(&next, &base) {
+                return Ok(response);
+            }
+            url = next;
         }
     }
 

@@ -56,6 +56,10 @@ impl Transport {
         for directory in &self.config.certificates {
             identity.add_directory(directory, &host)?;
         }
+        // An authority that is named is the one that counts, wherever it is named.
+        if !identity.authorities.is_empty() && self.config.settings(&host).is_none_or(|s| !s.insecure) {
+            identity.unchecked = false;
+        }
         Ok(identity)
     }
 

@@ -127,5 +127,12 @@ fn other_hosts_get_nothing() {
         fake.fault("GET", Fault::Status(307, vec![("location", place)]));
         assert!(client.manifest(&reference(&fake.address, "a:1")).await.is_err());
         assert!(other.seen().iter().all(|seen| !seen.headers.contains_key("authorization")), "{:?}", other.seen());
+        // A login stays at its registry, and is not verified by anybody else.
+        let home = format!("http://{}/v2/", other.address);
+        guard(&other, Guard::Open);
+        fake.fault("GET /v2/", Fault::Status(307, vec![("location", home)]));
+        let login = client.login(&fake.address, &Credential::password("me", "secret")).await;
+        assert_eq!(login.unwrap_err().status(), Some(307));
+        assert!(other.seen().iter().all(|seen| !seen.headers.contains_key("authorization")), "{:?}", other.seen());
     });
 }

@@ -31,6 +31,8 @@ pub enum Fault {
     Content(Vec<u8>),
     /// The connection is closed after so many bytes of the request's body, which are kept.
     CutRequest(usize),
+    /// The request's body is not read, and no answer comes.
+    Deaf,
     /// The request is done, but the connection is closed without an answer.
     NoAnswer,
 }
@@ -182,6 +184,9 @@ async fn handle(State(fake): State<Arc<Fake>>, request: Request) -> Response {
     let fault = fake.take_fault(&line);
     if let Some(Fault::Status(status, headers)) = &fault {
         return answer(*status, headers, r#"{"errors":[{"code":"X","message":"as told"}]}"#);
+    }
+    if let Some(Fault::Deaf) = fault {
+        tokio::time::sleep(Duration::from_secs(60)).await;
     }
     let query = query(request.uri().query().unwrap_or_default());
     let method = request.method().clone();

@@ -88,6 +88,19 @@ fn uploads_go_on_after_cuts() {
 }
 
 #[test]
+fn an_upload_that_nobody_takes_is_given_up_and_made_again() {
+    run(async {
+        let fake = Fake::new().start().await;
+        fake.fault("PUT", Fault::Deaf);
+        // More than the buffers of a connection hold.
+        let bytes = Bytes::from(noise(32 << 20, 12));
+        push(&client(), &fake, &bytes).await.unwrap();
+        assert_eq!(fake.lines("PUT").len(), 2);
+        assert_eq!(fake.blob("a/b", &sha256(&bytes)).unwrap(), bytes);
+    });
+}
+
+#[test]
 fn chunks_are_as_long_as_the_registry_wants() {
     run(async {
         let least = 17 << 20;

@@ -141,3 +141,28 @@ fn a_client_shows_its_certificate() {
         pull(&address, registry).await.unwrap();
     });
 }
+
+/// Docker's directory of certificates serves as well.
+#[test]
+fn certificates_are_found_by_host() {
+    run(async {
+        let (ours, other) = (Authority::new("by-host"), Authority::new("by-host-other"));
+        let (address, _fake) = ours.serve(true).await;
+        let directory = ours.file(&address);
+        let pull = async || {
+            let config = Config { certificates: vec![ours.directory.clone()], ..config() };
+            let client = Client::new(config, Arc::new(Anonymous)).unwrap();
+            client.manifest(&reference(&address, "a:1")).await.map(drop).map_err(|e| e.to_string())
+        };
+        assert!(pull().await.is_err(), "there is no certificate of ours yet");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::copy(ours.file("ca.pem"), directory.join("ca.crt")).unwrap();
+        std::fs::copy(ours.file("client.pem"), directory.join("client.cert")).unwrap();
+        let error = pull().await.unwrap_err();
+        assert!(error.contains("client.cert: its key is missing"), "{error}");
+        std::fs::copy(ours.file("client.key"), directory.join("client.key")).unwrap();
+        pull().await.unwrap();
+        std::fs::copy(other.file("ca.pem"), directory.join("ca.crt")).unwrap();
+        assert!(pull().await.is_err(), "another authority is named");
+    });
+}
