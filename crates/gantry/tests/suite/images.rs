@@ -127,6 +127,11 @@ fn saved_and_loaded() {
     let archive = world.command("save save:1").output().unwrap().stdout;
     world.ok("rmi -f save:1");
     assert_eq!(world.feed("load", &archive).out, "Loaded image: save:1\n");
+    // Into a pipe that nobody reads.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = said(world.command("save save:1").stdout(writer).output().unwrap());
+    assert_eq!((closed.status, closed.err.as_str()), (0, ""));
     // The files themselves.
     let files = world.command("export save:1").output().unwrap().stdout;
     let again = world.feed("import - again:1", &files);

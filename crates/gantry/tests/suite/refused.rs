@@ -1,8 +1,9 @@
 //! What cannot be done, and what is said then.
 
 use std::net::TcpListener;
+use std::process::Command;
 
-use crate::world::{Registry, World, tar};
+use crate::world::{Registry, World, bare, said, tar};
 
 #[test]
 fn names_and_files() {
@@ -76,7 +77,7 @@ fn registries() {
 fn places() {
     let world = World::new();
     let check = |line: &str, expect: &str| {
-        let said = crate::world::said(crate::world::bare().args(line.split(' ')).output().unwrap());
+        let said = said(bare().args(line.split(' ')).output().unwrap());
         assert_eq!(said.status, 1, "{line}: {said:?}");
         assert!(said.err.contains(expect), "{line}: {}", said.err);
     };
@@ -85,4 +86,29 @@ fn places() {
     let bad = world.write("bad.toml", b"[gc]\nmax_siez = 1\n");
     check(&format!("--config {bad} --root {} images", world.path("s")), "[gc]: unknown field `max_siez`");
     check(&format!("--config /none --root {} images", world.path("s")), "read the configuration /none: No such file");
+}
+
+/// A full disk is told as such, and what fits is taken afterwards.
+#[test]
+fn a_full_disk() {
+    let Some(world) = World::of_root("a_full_disk") else { return };
+    std::fs::create_dir(world.dir.join("store")).unwrap();
+    let large = world.write("large.tar", &tar(&[("large", &vec![1; 40 << 20])]));
+    let small = world.write("small.tar", &tar(&[("small", b"1")]));
+    // The file system is there for this shell alone, and goes with it.
+    let script = format!(
+        "mount -t tmpfs -o size=16m none {store} || exit 77\n\
+         $gantry import {large} large:1; echo $?; $gantry import {small} small:1; $gantry images --format '{{{{.Repository}}}}'",
+        store = world.path("store")
+    );
+    let gantry = format!("{} --root {}", env!("CARGO_BIN_EXE_gantry"), world.path("store"));
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--propagation", "private", "sh", "-c", &script]).env("gantry", gantry);
+    let said = said(shell.output().unwrap());
+    if said.status == 77 {
+        return eprintln!("SKIPPED: a_full_disk: nothing can be mounted here: {}", said.err);
+    }
+    assert!(said.err.contains("error: import ") && said.err.contains("the disk is full under "), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!((lines[0], lines[1].len(), lines[2]), ("1", 71, "small"), "{said:?}");
 }
