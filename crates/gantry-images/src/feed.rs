@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 /// Pieces under way. Of a fast network each has up to half a megabyte.
-const AHEAD: usize = 12;
+const AHEAD: usize = 6;
 
 enum Item {
     Bytes(Bytes),

@@ -70,7 +70,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { downloads: 4, uploads: 4 }
+        Self { downloads: 3, uploads: 4 }
     }
 }
 
