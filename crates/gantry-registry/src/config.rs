@@ -429,6 +429,8 @@ mod tests {
 
     #[test]
     fn files() {
+        const AUTH: &str = "[auth]\nhtpasswd = '/x'\n";
+        const TLS: &str = "[tls]\ncertificate = '/c'\nkey = '/k'\n";
         let check = |text: &str, expect: Option<&str>| {
             let result = Config::parse(text).and_then(|config| config.check());
             match (result, expect) {
@@ -437,8 +439,6 @@ mod tests {
                 (result, expect) => panic!("{text}: {result:?}, not {expect:?}"),
             }
         };
-        const AUTH: &str = "[auth]\nhtpasswd = '/x'\n";
-        const TLS: &str = "[tls]\ncertificate = '/c'\nkey = '/k'\n";
         let world = "listen = '0.0.0.0:5000'\n";
         check("", None);
         check("listen = '[::1]:0'", None);

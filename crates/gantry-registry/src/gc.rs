@@ -82,8 +82,10 @@ pub(crate) async fn collect(registry: &Inner, dry_run: bool) -> Result<Collected
             let Some(digest) = keys::blob_digest(&entry.key).filter(|digest| !needed.contains(digest)) else {
                 continue;
             };
-            // One that was placed and is not linked yet has been there for the time since it was written.
-            let since = pending.get(&digest).copied().unwrap_or(now).max(entry.modified.min(now));
+            // One that was placed and is not linked yet has been there for the time since it was written. A storage whose
+            // clock is ahead of ours says nothing about that.
+            let written = Some(entry.modified).filter(|written| *written <= now).unwrap_or(0);
+            let since = pending.get(&digest).copied().unwrap_or(now).max(written);
             if since > oldest {
                 collected.waiting += 1;
                 found.insert(digest, since);

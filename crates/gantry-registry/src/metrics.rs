@@ -64,11 +64,15 @@ impl Metrics {
         writeln!(out, "# HELP {name} Time from a request's head to the head of its answer.\n# TYPE {name} histogram")?;
         for (operation, histogram) in self.durations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             for (class, bound) in histogram.classes.iter().zip(CLASSES) {
-                let bound = bound as f64 / 1000.0;
+                let bound = Duration::from_millis(bound).as_secs_f64();
                 writeln!(out, "{name}_bucket{{operation=\"{operation}\",le=\"{bound}\"}} {class}")?;
             }
             writeln!(out, "{name}_bucket{{operation=\"{operation}\",le=\"+Inf\"}} {}", histogram.count)?;
-            writeln!(out, "{name}_sum{{operation=\"{operation}\"}} {}", histogram.micros as f64 / 1e6)?;
+            writeln!(
+                out,
+                "{name}_sum{{operation=\"{operation}\"}} {}",
+                Duration::from_micros(histogram.micros).as_secs_f64()
+            )?;
             writeln!(out, "{name}_count{{operation=\"{operation}\"}} {}", histogram.count)?;
         }
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);

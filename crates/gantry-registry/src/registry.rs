@@ -52,7 +52,7 @@ impl Inner {
             None => None,
         };
         let gc = gc::State::load(&storage).await?;
-        let upstreams = Upstreams::open(&config.upstream, root)?;
+        let upstreams = Upstreams::open(&config.upstream)?;
         Ok(Self {
             repos: Repos::new(storage.clone()),
             uploads: Uploads::open(root)?,

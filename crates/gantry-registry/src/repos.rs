@@ -53,19 +53,16 @@ impl Repos {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             loaded.clock += 1;
             let used = loaded.clock;
-            match loaded.slots.get_mut(name) {
-                Some(slot) => {
-                    slot.used = used;
-                    if let Some(repo) = slot.cell.get() {
-                        return Ok(repo.clone());
-                    }
-                    slot.cell.clone()
+            if let Some(slot) = loaded.slots.get_mut(name) {
+                slot.used = used;
+                if let Some(repo) = slot.cell.get() {
+                    return Ok(repo.clone());
                 }
-                None => {
-                    let cell = Arc::new(OnceCell::new());
-                    loaded.slots.insert(name.to_owned(), Slot { cell: cell.clone(), used });
-                    cell
-                }
+                slot.cell.clone()
+            } else {
+                let cell = Arc::new(OnceCell::new());
+                loaded.slots.insert(name.to_owned(), Slot { cell: cell.clone(), used });
+                cell
             }
         };
         let load = || async { Repo::load(self.storage.clone(), name).await.map(Arc::new) };

@@ -117,25 +117,22 @@ pub(crate) async fn apply(registry: &Inner, dry_run: bool) -> Result<Vec<Removed
 /// Removes one, unless it has changed since it was planned.
 async fn remove(repo: &Repo, one: &Removed, now: i64) -> Result<bool> {
     let _turn = repo.turn.lock().await;
-    match &one.tag {
-        Some(tag) => {
-            let same = repo.state().tags.get(tag).is_some_and(|t| t.digest == one.digest);
-            if same {
-                repo.remove_tag(tag).await?;
-            }
-            Ok(same)
+    if let Some(tag) = &one.tag {
+        let same = repo.state().tags.get(tag).is_some_and(|t| t.digest == one.digest);
+        if same {
+            repo.remove_tag(tag).await?;
         }
-        None => {
-            let free = {
-                let state = repo.state();
-                state.manifests.contains_key(&one.digest)
-                    && !needed(state.tags.values(), &state.manifests).contains(&one.digest)
-            };
-            if free {
-                repo.remove_manifest(&one.digest, now).await?;
-            }
-            Ok(free)
+        Ok(same)
+    } else {
+        let free = {
+            let state = repo.state();
+            state.manifests.contains_key(&one.digest)
+                && !needed(state.tags.values(), &state.manifests).contains(&one.digest)
+        };
+        if free {
+            repo.remove_manifest(&one.digest, now).await?;
         }
+        Ok(free)
     }
 }
 

@@ -123,6 +123,11 @@ impl Registry {
         self.inner.retain(dry_run).await
     }
 
+    /// Removes uploads that nobody went on with for the time that is configured. It is done by itself as well.
+    pub fn expire(&self) {
+        self.inner.expire();
+    }
+
     /// Takes no new connections, lets transfers end for as long as is configured, and ends.
     pub async fn stop(mut self) {
         self.inner.stop();
@@ -268,7 +273,7 @@ async fn housekeeping(
         match certificate.as_ref().map(|certificate| certificate.reload(false)) {
             Some(Ok(true)) => tracing::info!("certificates changed and were read again"),
             Some(Err(error)) => {
-                tracing::error!(%error, "certificates cannot be read again, the old ones stay in force")
+                tracing::error!(%error, "certificates cannot be read again, the old ones stay in force");
             }
             _ => {}
         }
@@ -286,6 +291,15 @@ fn schedules(registry: &Arc<Inner>, stopping: &watch::Receiver<bool>) -> Vec<Joi
                 .retain(dry_run)
                 .await
                 .map(|removed| tracing::info!(removed = removed.len(), dry_run, "retention applied"))
+        }));
+    }
+    for (index, upstream) in config.upstream.iter().enumerate().filter(|(_, upstream)| !upstream.mirror.is_empty()) {
+        let interval = upstream.mirror_interval.duration();
+        let first = registry.clone();
+        tasks.push(tokio::spawn(async move { first.upstreams.mirror(&first, index).await }));
+        tasks.push(every(registry, interval, stopping, move |registry| async move {
+            registry.upstreams.mirror(&registry, index).await;
+            Ok(())
         }));
     }
     if config.gc.interval.0 > 0 {

@@ -121,7 +121,7 @@ impl Uploads {
         // A random UUID (RFC 9562, version 4).
         raw[6] = raw[6] & 0x0f | 0x40;
         raw[8] = raw[8] & 0x3f | 0x80;
-        let hex: String = raw.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = format!("{:032x}", u128::from_be_bytes(raw));
         let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
         let path = self.directory.join(&id);
         File::create_new(&path).map_err(|e| Error::io("create", &path, e))?;

@@ -14,13 +14,11 @@ use crate::storage::Opened;
 pub(super) async fn get(call: &Call<'_>, digest: &Digest, request: &Request) -> Answer {
     let registry = call.registry;
     let repo = registry.repos.get(&call.repository).await?;
-    let Some(size) = repo.use_blob(digest, call.now) else {
-        let head = *request.method() == Method::HEAD;
-        if let Some(response) = registry.upstreams.blob(registry, &call.repository, digest, head).await? {
-            return Ok(response);
-        }
-        return Err(unknown(call, digest));
+    let size = match repo.use_blob(digest, call.now) {
+        Some(size) => Some(size),
+        None => registry.upstreams.blob(registry, &repo, digest, *request.method() == Method::HEAD).await?,
     };
+    let size = size.ok_or_else(|| unknown(call, digest))?;
     let headers = request.headers();
     let tag = format!("\"{digest}\"");
     if headers.get_all(IF_NONE_MATCH).iter().any(|v| v.to_str().is_ok_and(|v| v == "*" || v.contains(&tag))) {

@@ -114,9 +114,10 @@ fn poll_file(
             Err(_) => {
                 let file = file.clone();
                 *reading = Some(tokio::task::spawn_blocking(move || {
-                    match buffer.read(&file, offset, ReadWriteFlags::empty())? {
-                        true => Ok(buffer),
-                        false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    if buffer.read(&file, offset, ReadWriteFlags::empty())? {
+                        Ok(buffer)
+                    } else {
+                        Err(std::io::ErrorKind::UnexpectedEof.into())
                     }
                 }));
             }

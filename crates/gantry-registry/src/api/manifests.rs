@@ -201,13 +201,13 @@ async fn body(call: &Call<'_>, request: Request) -> Result<Bytes, Refusal> {
 
 /// What is to be known of a manifest.
 pub(crate) fn describe(bytes: &[u8], media_type: &str, now: i64) -> Result<Record, Refusal> {
-    let invalid = |why: String| Refusal::new(Code::ManifestInvalid, why);
-    let document = Document::parse(bytes, media_type).map_err(|e| invalid(format!("the manifest is invalid: {e}")))?;
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Own {
         media_type: Option<String>,
     }
+    let invalid = |why: String| Refusal::new(Code::ManifestInvalid, why);
+    let document = Document::parse(bytes, media_type).map_err(|e| invalid(format!("the manifest is invalid: {e}")))?;
     let own: Own = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
     let own = own.media_type.filter(|t| !t.is_empty());
     let media_type = match (own, &document) {

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 
 pub(crate) use self::body::{Body, Response};
+pub(crate) use self::manifests::describe as describe_manifest;
 pub(crate) use self::refusal::{Code, Refusal};
 pub(crate) use self::route::{Query, Target};
 use self::route::{Route, Work};

@@ -54,7 +54,7 @@ impl Passwords {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.into());
         let mut mark = hmac::Context::with_key(&self.key);
-        for part in [name.as_bytes(), &hash.as_bytes(), password.as_bytes()] {
+        for part in [name.as_bytes(), hash.as_bytes(), password.as_bytes()] {
             mark.update(&(part.len() as u64).to_le_bytes());
             mark.update(part);
         }
@@ -94,7 +94,7 @@ impl Passwords {
                 match read(&self.path) {
                     Ok((hashes, modified)) => (users.hashes, users.modified) = (hashes, modified),
                     Err(error) => {
-                        tracing::error!(%error, "password file cannot be read again, the old one stays in force")
+                        tracing::error!(%error, "password file cannot be read again, the old one stays in force");
                     }
                 }
             }

@@ -73,9 +73,10 @@ impl Auth {
             .ok_or_else(|| refuse("credentials of no known form"))?;
         if kind.eq_ignore_ascii_case("basic") {
             let (name, password) = decode(rest.trim()).ok_or_else(|| refuse("credentials of no known form"))?;
-            return match self.passwords.verify(&name, &password, now).await {
-                true => Ok(Caller { name: Some(name), grants: None }),
-                false => Err(refuse("wrong user name or password")),
+            return if self.passwords.verify(&name, &password, now).await {
+                Ok(Caller { name: Some(name), grants: None })
+            } else {
+                Err(refuse("wrong user name or password"))
             };
         }
         if !kind.eq_ignore_ascii_case("bearer") {

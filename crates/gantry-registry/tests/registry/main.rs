@@ -1,0 +1,14 @@
+//! The registry from outside, over loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod access;
+mod collect;
+mod crash;
+mod kit;
+mod rules;
+mod s3;
+mod serving;
+mod specification;
+mod uploading;
+mod upstream;
