@@ -40,7 +40,11 @@ pub(crate) struct Call<'a> {
 }
 
 /// Answers a request, whatever it is.
-pub(crate) async fn answer(registry: Arc<Inner>, request: Request) -> Response {
+pub(crate) async fn answer(registry: Arc<Inner>, mut request: Request) -> Response {
+    // HTTP/2 tells the host in the request's line (RFC 9113, 8.3.1).
+    if let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+        request.headers_mut().entry(http::header::HOST).or_insert(host);
+    }
     let begun = Instant::now();
     let head = *request.method() == Method::HEAD;
     let routed = route::route(request.method(), request.uri().path());
