@@ -41,9 +41,10 @@ pub(crate) struct Call<'a> {
 
 /// Answers a request, whatever it is.
 pub(crate) async fn answer(registry: Arc<Inner>, mut request: Request) -> Response {
-    // HTTP/2 tells the host in the request's line (RFC 9113, 8.3.1).
+    // HTTP/2 names the host beside the path (RFC 9113, 8.3.1), a proxy's client within it (RFC 9112, 3.2.2). Either
+    // counts more than the header.
     if let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
-        request.headers_mut().entry(http::header::HOST).or_insert(host);
+        request.headers_mut().insert(http::header::HOST, host);
     }
     let begun = Instant::now();
     let head = *request.method() == Method::HEAD;

@@ -130,27 +130,32 @@ impl Auth {
         let text = match self.scheme {
             Scheme::Basic => r#"Basic realm="gantry",charset="UTF-8""#.to_owned(),
             Scheme::Token => {
+                let Some(base) = self.base(headers) else {
+                    let why = "the request does not say which host it is for, and tokens are given there: send Host";
+                    return Refusal::new(Code::Unsupported, why).with_status(StatusCode::BAD_REQUEST);
+                };
                 let scope = scope.map(|(repository, action)| {
                     // Whoever pushes also looks at what is there.
                     let words = if action == Action::Push { "pull,push" } else { word(action) };
                     format!(r#",scope="repository:{repository}:{words}""#)
                 });
                 let scope = scope.unwrap_or_default();
-                format!(r#"Bearer realm="{}/token",service="{SERVICE}"{scope}{extra}"#, self.base(headers))
+                format!(r#"Bearer realm="{base}/token",service="{SERVICE}"{scope}{extra}"#)
             }
         };
         Refusal::new(Code::Unauthorized, message).with_header(WWW_AUTHENTICATE, &text)
     }
 
-    /// The URL that the client reached the registry by.
-    fn base(&self, headers: &HeaderMap) -> String {
+    /// The URL that the client reached the registry by; none if it does not say, or says what is no host. A guess would
+    /// send its password to whoever has that name.
+    fn base(&self, headers: &HeaderMap) -> Option<String> {
         if let Some(external) = &self.external {
-            return external.clone();
+            return Some(external.clone());
         }
-        let host = headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost");
+        let host = headers.get(http::header::HOST).and_then(|h| h.to_str().ok())?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
-        let host: String = host.bytes().filter(|b| plain(*b)).map(char::from).take(255).collect();
-        format!("{}://{host}", if self.secure { "https" } else { "http" })
+        let named = (1..=255).contains(&host.len()) && host.bytes().all(plain);
+        named.then(|| format!("{}://{host}", if self.secure { "https" } else { "http" }))
     }
 
     /// Gives a token for what is asked, as far as it is allowed.

@@ -102,6 +102,14 @@ impl Server {
         self.call("GET", path).send()
     }
 
+    /// Sends a head as it is written.
+    pub fn raw(&self, method: &str, head: &str) -> Reply {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        Call::new(self.address, method, head).receive(stream)
+    }
+
     /// Pushes a blob in one request.
     pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = digest_of(Algorithm::Sha256, bytes);

@@ -5,6 +5,7 @@
 mod access;
 mod collect;
 mod crash;
+mod host;
 mod kit;
 mod rules;
 mod s3;

@@ -36,7 +36,7 @@ fn a_directory_has_one_registry() {
     assert!(matches!(error, Error::InUse(_)), "{error}");
 }
 
-fn certificate(directory: &Directory) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+pub fn certificate(directory: &Directory) -> rcgen::CertifiedKey<rcgen::KeyPair> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
