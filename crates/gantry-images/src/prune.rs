@@ -23,7 +23,7 @@ pub struct PruneOptions {
     pub containers: Vec<ContainerUse>,
 }
 
-/// What was pruned, or would be.
+/// What was removed or pruned, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Names, images and layers.

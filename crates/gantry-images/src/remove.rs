@@ -1,20 +1,22 @@
 //! Removing images, by Docker's rules.
 //!
 //! A name is taken away; the image goes with its last one. What a container stands on stays, and an id with names in
-//! several repositories is removed only by force.
+//! several repositories is removed only by force. What an image alone had on disk goes at once, not with the next
+//! automatic collection: who removes an image wants its room.
 
 use std::collections::{BTreeSet, HashSet};
 
 use gantry_model::digest::Digest;
 use gantry_model::image::Descriptor;
 use gantry_model::reference::Reference;
-use gantry_store::Store;
+use gantry_store::{Policy, Store};
 
 use crate::Images;
 use crate::docs::Removed;
 use crate::error::{Error, Result};
 use crate::local::{self, Asked, Local};
 use crate::pattern::familiar_name;
+use crate::prune::Pruned;
 
 /// A container, as far as images go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +41,22 @@ pub struct RemoveOptions {
 impl Images {
     /// Takes a name away, and removes the image if it was the last one; or removes an image by its id.
     pub async fn remove(&self, image: &str, options: RemoveOptions) -> Result<Vec<Removed>> {
+        Ok(self.remove_counted(image, options).await?.removed)
+    }
+
+    /// The same, and tells how many bytes became free. What others still need is not counted, and stays.
+    pub async fn remove_counted(&self, image: &str, options: RemoveOptions) -> Result<Pruned> {
         let image = image.to_owned();
-        self.blocking("remove", move |store| remove(store, &image, &options)).await
+        self.blocking("remove", move |store| {
+            let removed = remove(store, &image, &options)?;
+            // A name alone has no content.
+            if !removed.iter().any(|one| matches!(one, Removed::Deleted(_))) {
+                return Ok(Pruned { removed, bytes: 0 });
+            }
+            let collected = store.collect(&Policy::unreferenced(), store.now(), false)?;
+            Ok(Pruned { removed, bytes: collected.bytes })
+        })
+        .await
     }
 }
 

@@ -10,7 +10,7 @@ use gantry_model::image::{Compression, History};
 use gantry_model::reference::Reference;
 use gantry_registry::Registry;
 
-use crate::kit::{Made, Place, content, image, name, publish, simple, tar};
+use crate::kit::{Made, Place, content, image, name, publish, sha256, simple, tar};
 
 const PULL: PullOptions = PullOptions { platform: None, all_platforms: false };
 
@@ -160,6 +160,45 @@ async fn removing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_leaves_the_disk() {
+    let place = Place::new();
+    let registry = place.registry().await;
+    let images = place.images("store");
+    let (one, two) = (simple(&[1, 2]), simple(&[1, 3]));
+    bring(&images, &registry, &one, &["a:1", "a:2"]).await;
+    bring(&images, &registry, &two, &["b"]).await;
+    let store = images.store().clone();
+    // Which blobs of an image are here: its layers from the lowest, its configuration, its manifest.
+    let blobs = |made: &Made| {
+        let digests = made.blobs.iter().chain([&made.config, &made.manifest]).map(|bytes| sha256(bytes));
+        digests.map(|digest| store.blob_size(&digest).unwrap().is_some()).collect::<Vec<_>>()
+    };
+    // The bytes of all that is here.
+    let total = || {
+        let every = one.blobs.iter().chain(&two.blobs[1..]);
+        let every = every.chain([&one.config, &one.manifest, &two.config, &two.manifest]);
+        let blobs: u64 = every.filter_map(|bytes| store.blob_size(&sha256(bytes)).unwrap()).sum();
+        blobs + store.layers().unwrap().iter().map(|layer| layer.size).sum::<u64>()
+    };
+    let check = async |text: &str, expect: [&[bool]; 2], layers: usize| {
+        let before = total();
+        let gone = images.remove_counted(text, RemoveOptions::default()).await.unwrap();
+        assert_eq!(gone.bytes, before - total(), "{text}");
+        assert_eq!([blobs(&one), blobs(&two)], expect, "{text}");
+        assert_eq!(store.layers().unwrap().len(), layers, "{text}");
+        assert_eq!(place.entries("store/layers").len(), layers, "{text}");
+        gone.bytes
+    };
+    let (all, shared, none) = ([true; 4], [true, false, false, false], [false; 4]);
+    assert_eq!(check("a:1", [&all, &all], 3).await, 0);
+    // Its own blob and its own layer, of 50000 bytes unpacked.
+    assert!(check("a:2", [&shared, &all], 2).await > 50_000);
+    assert!(check("b", [&none, &none], 0).await > 100_000);
+    assert_eq!(total(), 0);
+    registry.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pruning() {
     let place = Place::new();
     let registry = place.registry().await;
@@ -180,6 +219,9 @@ async fn pruning() {
     assert_eq!(told.removed, done.removed);
     assert_eq!(told.bytes, done.bytes, "what is told is what is freed");
     assert!(done.bytes > 50_000);
+    // What it shared with another stays, what it had alone is gone from the disk.
+    let here = |bytes: &[u8]| images.store().blob_size(&sha256(bytes)).unwrap().is_some();
+    assert_eq!([here(&nameless.blobs[0]), here(&nameless.blobs[1])], [true, false]);
     assert_eq!(done.removed[0], Removed::Deleted(nameless.id().to_string()));
     assert!(prune(&[("dangling", "false"), ("label!", "kind=keep")], false).await.removed.is_empty());
     let done = prune(&[("dangling", "false"), ("until", "24h")], false).await;
