@@ -164,7 +164,10 @@ impl Upstreams {
             let digest = repo.state().tags.get(&tag).map(|tag| tag.digest.clone());
             let mut wanted: Vec<Digest> = digest.into_iter().collect();
             while let Some(digest) = wanted.pop() {
-                upstream.look(&repo, &remote, &Target::Digest(digest.clone()), (registry.clock)()).await?;
+                let here = repo.state().manifests.contains_key(&digest);
+                if !here {
+                    upstream.look(&repo, &remote, &Target::Digest(digest.clone()), (registry.clock)()).await?;
+                }
                 let Some(record) = repo.state().manifests.get(&digest).cloned() else { continue };
                 wanted.extend(record.manifests.iter().cloned());
                 for blob in &record.blobs {

@@ -90,9 +90,9 @@ async fn mount(call: &Call<'_>, digest: &Digest, from: &str) -> Result<bool, Ref
 
 /// Notes that a repository has a blob, if it may have so much. The caller holds the blob's gate.
 async fn link(call: &Call<'_>, repo: &Repo, digest: &Digest, size: u64) -> Result<(), Refusal> {
-    let known = repo.state().blobs.contains_key(digest);
-    // With a quota the sum must not change between the look and the change.
+    // With a quota neither what is here nor the sum may change between the look and the change.
     let turn = if call.registry.quota(&call.repository).is_some() { Some(repo.turn.lock().await) } else { None };
+    let known = repo.state().blobs.contains_key(digest);
     if !known {
         call.registry.check_quota(&call.repository, repo, size)?;
     }
