@@ -20,7 +20,7 @@ repositories = ['public/*']
 actions = ['pull']
 ";
 
-fn start(scheme: &str) -> Server {
+pub fn start(scheme: &str) -> Server {
     let directory = Directory::new();
     let line = |name: &str, password: &str| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
     let users = line("root", "r") + &line("ann", "a") + &line("bob", "b");

@@ -1,5 +1,6 @@
 //! A server on loopback, and a client that says exactly what it is told to.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +14,8 @@ use gantry_registry::{Config, Registry};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// What a configuration begins with for operators to reach the server.
+pub const OPERATED: &str = "listen = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\n";
 /// The time at which the clocks of servers begin.
 pub const BEGIN: i64 = 1_000_000;
 
@@ -64,8 +67,10 @@ impl Server {
             config.listen = "127.0.0.1:0".parse().unwrap();
         }
         config.storage.root = directory.path().join("store");
-        config.gc.interval = gantry_registry::Span(0);
-        config.retention.interval = gantry_registry::Span(0);
+        if !text.contains("\ninterval") {
+            config.gc.interval = gantry_registry::Span(0);
+            config.retention.interval = gantry_registry::Span(0);
+        }
         let clock = Arc::new(AtomicI64::new(BEGIN));
         let registry = run(&config, &clock);
         Self { address: registry.address(), registry: Some(registry), directory, clock, config }
@@ -100,6 +105,21 @@ impl Server {
 
     pub fn get(&self, path: &str) -> Reply {
         self.call("GET", path).send()
+    }
+
+    /// A counter or gauge that operators see. The configuration begins with [`OPERATED`].
+    pub fn metric(&self, name: &str) -> u64 {
+        let admin = self.registry().admin_address().unwrap();
+        let text = Call::new(admin, "GET", "/metrics").send().expect(200).text();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("gantry_registry_")?.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+    }
+
+    /// Where it keeps a blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+        self.directory.path().join("store/blobs").join(algorithm).join(&hex[..2]).join(hex)
     }
 
     /// Sends a head as it is written.
@@ -311,8 +331,20 @@ impl Call {
     }
 }
 
+thread_local! {
+    static CHECKED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Prints how many answers this thread has checked, and sees to it that they are no fewer than they were.
+pub fn checked(what: &str, least: u64) {
+    let checked = CHECKED.take();
+    println!("{checked} answers checked: {what}");
+    assert!(checked >= least, "{what}: {checked} answers checked, not {least}");
+}
+
 impl Reply {
     pub fn expect(self, status: u16) -> Self {
+        CHECKED.set(CHECKED.get() + 1);
         assert_eq!(self.status, status, "{}: {}", self.what, self.text());
         self
     }

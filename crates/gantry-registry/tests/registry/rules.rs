@@ -1,6 +1,8 @@
 //! Rules of the house: retention, immutable tags, quotas.
 
-use crate::kit::{MANIFEST, RUNTIME, Server, noise};
+use gantry_model::digest::Algorithm;
+
+use crate::kit::{MANIFEST, OPERATED, RUNTIME, Server, digest_of, manifest, noise};
 
 fn tags(server: &Server, repository: &str) -> Vec<String> {
     let list = server.get(&format!("/v2/{repository}/tags/list")).json();
@@ -40,6 +42,54 @@ fn retention() {
 }
 
 #[test]
+fn rules_and_collections_are_applied_by_themselves() {
+    let start = |dry_run: bool| {
+        let server = Server::start(&format!(
+            "{OPERATED}[gc]\ninterval = 1\ngrace = '1h'\n[retention]\ninterval = 1\ndry_run = {dry_run}\n\
+             [[retention.rules]]\ntags = ['old-*']\nage = '1d'"
+        ));
+        server.push_image("app", "old-1", &[b"layer"]);
+        server.push_image("app", "new-1", &[b"layer"]);
+        server.pass(86_400);
+        server
+    };
+    for (server, expect) in [(start(true), &["new-1", "old-1"][..]), (start(false), &["new-1"])] {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while server.metric("gc_runs_total") < 2 {
+            assert!(std::time::Instant::now() < end, "nothing was collected");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(tags(&server, "app"), expect);
+        assert_eq!(server.metric("retention_removed_total"), 2 - expect.len() as u64);
+    }
+}
+
+/// Many at once; how many may succeed is known, which of them is not.
+#[test]
+fn rules_hold_against_races() {
+    let server = Server::start("[[immutable]]\ntags = ['v*']\n[[quota]]\nrepositories = ['small']\nbytes = 10000");
+    let race = |push: &(dyn Fn(u64) -> u16 + Sync)| {
+        std::thread::scope(|scope| {
+            let pushers: Vec<_> = (0..8).map(|n| scope.spawn(move || push(n))).collect();
+            let mut statuses: Vec<u16> = pushers.into_iter().map(|pusher| pusher.join().unwrap()).collect();
+            statuses.sort_unstable();
+            statuses
+        })
+    };
+    let push_blob = |repository: &str, bytes: &[u8]| {
+        let path = format!("/v2/{repository}/blobs/uploads/?digest={}", digest_of(Algorithm::Sha256, bytes));
+        server.call("POST", &path).body(bytes).send().status
+    };
+    assert_eq!(race(&|n| push_blob("small", &noise(2 * n, 3000))), [201, 201, 201, 403, 403, 403, 403, 403]);
+    server.push_blob("app", b"{}");
+    let image = |n| manifest(b"{}", &[], &format!(",\"n\":{n}"));
+    let statuses = race(&|n| server.push_manifest("app", "v1", MANIFEST, &image(n)).status);
+    assert_eq!(statuses, [201, 403, 403, 403, 403, 403, 403, 403]);
+    let won = server.get("/v2/app/manifests/v1").expect(200).text();
+    server.push_manifest("app", "v1", MANIFEST, &won).expect(201);
+}
+
+#[test]
 fn immutable_tags() {
     let server = Server::start("[[immutable]]\nrepositories = ['prod/*']\ntags = ['v*']");
     let digest = server.push_image("prod/app", "v1", &[b"one"]);
@@ -50,6 +100,9 @@ fn immutable_tags() {
     let second = server.get("/v2/prod/app/manifests/latest").text();
     let reply = server.push_manifest("prod/app", "v1", MANIFEST, &second).refused(403, "DENIED");
     assert!(reply.text().contains("immutable"));
+    // Neither does a push by digest move it.
+    let by_digest = format!("{}?tag=v1", digest_of(Algorithm::Sha256, second.as_bytes()));
+    server.push_manifest("prod/app", &by_digest, MANIFEST, &second).refused(403, "DENIED");
     server.push_manifest("prod/app", "latest", MANIFEST, &first).expect(201);
     server.push_manifest("prod/app", "v2", MANIFEST, &second).expect(201);
     server.call("DELETE", "/v2/prod/app/manifests/v1").send().refused(403, "DENIED");
@@ -65,7 +118,7 @@ fn quotas() {
     let server = Server::start("[[quota]]\nrepositories = ['small/*']\nbytes = 10000");
     server.push_blob("small/a", &noise(1, 9000));
     let push = |repository: &str, bytes: &[u8]| {
-        let digest = crate::kit::digest_of(gantry_model::digest::Algorithm::Sha256, bytes);
+        let digest = digest_of(Algorithm::Sha256, bytes);
         server.call("POST", &format!("/v2/{repository}/blobs/uploads/?digest={digest}")).body(bytes).send()
     };
     let reply = push("small/a", &noise(2, 2000)).refused(403, "DENIED");
@@ -73,7 +126,7 @@ fn quotas() {
     push("small/b", &noise(2, 2000)).expect(201);
     push("other", &noise(3, 20_000)).expect(201);
     // Neither a mount nor a stream gets around it.
-    let digest = crate::kit::digest_of(gantry_model::digest::Algorithm::Sha256, &noise(2, 2000));
+    let digest = digest_of(Algorithm::Sha256, &noise(2, 2000));
     let mount = format!("/v2/small/a/blobs/uploads/?mount={digest}&from=small/b");
     server.call("POST", &mount).send().refused(403, "DENIED");
     let place = server.call("POST", "/v2/small/a/blobs/uploads/").send().expect(202);
@@ -85,7 +138,7 @@ fn quotas() {
     server.call("PUT", &format!("{place}?digest={digest}")).send().refused(400, "DIGEST_INVALID");
     server.get(&format!("/v2/small/a/blobs/{digest}")).expect(404);
     // What is deleted counts no more.
-    let big = crate::kit::digest_of(gantry_model::digest::Algorithm::Sha256, &noise(1, 9000));
+    let big = digest_of(Algorithm::Sha256, &noise(1, 9000));
     server.call("DELETE", &format!("/v2/small/a/blobs/{big}")).send().expect(202);
     push("small/a", &noise(2, 2000)).expect(201);
 }

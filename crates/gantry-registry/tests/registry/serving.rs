@@ -9,7 +9,7 @@ use gantry_model::digest::Algorithm;
 use gantry_registry::{Config, Error, Registry};
 use rustls::pki_types::ServerName;
 
-use crate::kit::{Directory, RUNTIME, Server, digest_of, noise};
+use crate::kit::{Directory, OPERATED, RUNTIME, Server, digest_of, noise};
 
 #[test]
 fn it_is_not_open_by_accident() {
@@ -107,7 +107,7 @@ fn slow_clients_are_let_go() {
 
 #[test]
 fn operators_see_what_happens() {
-    let server = Server::start("admin_listen = '127.0.0.1:0'\nlisten = '127.0.0.1:0'\n[gc]\ngrace = 0");
+    let server = Server::start(&format!("{OPERATED}[gc]\ngrace = 0"));
     let admin = server.registry().admin_address().unwrap();
     let operator = |method: &str, path: &str| crate::kit::Call::new(admin, method, path).send();
     server.push_image("m", "x", &[b"layer"]);
@@ -126,10 +126,68 @@ fn operators_see_what_happens() {
     assert_eq!(operator("GET", "/gantry/gc").expect(200).json()["unlinked"], 1);
     let done = operator("POST", "/gantry/gc").expect(200).json();
     assert_eq!((&done["unlinked"], &done["removed"]), (&1.into(), &1.into()));
+    let received = server.push_blob("m", &noise(1, 5000)).to_string();
+    server.get(&format!("/v2/m/blobs/{received}")).expect(200);
+    let open = server.call("POST", "/v2/m/blobs/uploads/").send().expect(202);
+    for (name, least, most) in [
+        ("gc_runs_total", 1, 1),
+        ("gc_blobs_total", 1, 1),
+        ("gc_bytes_total", 6, 6),
+        ("sent_bytes_total", 5000, 9000),
+        ("received_bytes_total", 5000, 5200),
+        ("uploads", 1, 1),
+        ("connections", 1, 100),
+        ("uploads_expired_total", 0, 0),
+    ] {
+        let value = server.metric(name);
+        assert!((least..=most).contains(&value), "{name}: {value}");
+    }
+    server.call("DELETE", open.header("location").unwrap()).send().expect(204);
+    assert_eq!(server.metric("uploads"), 0);
+    check_exposition(&operator("GET", "/metrics").text());
     assert_eq!(operator("GET", "/gantry/retention").expect(200).json(), serde_json::json!([]));
     operator("GET", "/healthz").expect(200);
     operator("GET", "/v2/").expect(404);
     operator("DELETE", "/metrics").expect(405);
+}
+
+/// That each sample has a type before it and a number, and that the classes of a histogram add up.
+fn check_exposition(text: &str) {
+    let (mut typed, mut last, mut samples) = (vec![], (String::new(), 0.0), 0);
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            typed.push(rest.split(' ').next().unwrap().to_owned());
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap();
+        assert!(typed.last().is_some_and(|name| series.starts_with(name.as_str())), "{line}");
+        if let Some((name, _)) = series.split_once(",le=") {
+            assert!(last.0 != name || last.1 <= value, "{line}");
+            last = (name.to_owned(), value);
+        }
+        samples += 1;
+    }
+    assert!(samples > 30, "{text}");
+}
+
+#[test]
+fn downloads_end_before_the_server_does() {
+    let mut server = Server::start("");
+    // More than the buffers of both ends hold.
+    let bytes = noise(8, 32 << 20);
+    let digest = server.push_blob("end", &bytes);
+    let call = server.call("GET", &format!("/v2/end/blobs/{digest}"));
+    let mut stream = call.begin();
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    let stop = RUNTIME.spawn(server.registry.take().unwrap().stop());
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!stop.is_finished());
+    assert!(call.receive((&first[..]).chain(stream)).expect(200).body == bytes);
+    RUNTIME.block_on(async { tokio::time::timeout(Duration::from_secs(5), stop).await }).unwrap().unwrap();
 }
 
 #[test]

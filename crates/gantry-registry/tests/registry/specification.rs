@@ -2,9 +2,19 @@
 
 use gantry_model::digest::{Algorithm, Digest};
 
-use crate::kit::{INDEX, MANIFEST, Reply, Server, descriptor, digest_of, manifest, noise};
+use crate::kit::{INDEX, MANIFEST, Reply, Server, checked, descriptor, digest_of, manifest, noise};
 
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+// How many answers each test checks, at least: 1366 together, the pushes that prepare others among them. Each has its
+// status verified, a refusal its code, and the others what the specification says of their headers and bodies.
+const BLOBS: u64 = 1092;
+const MANIFESTS: u64 = 165;
+const DELETES: u64 = 15;
+const LISTS: u64 = 40;
+const TAGS_AS_PARAMETERS: u64 = 8;
+const REFERRERS: u64 = 27;
+const REFUSALS: u64 = 19;
 const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux"}"#;
 
 /// One way of pushing a blob.
@@ -104,7 +114,6 @@ fn blobs() {
         ("mount-anonymous", anonymous_mount),
     ];
     let contents = [vec![], b"{}".to_vec(), noise(1, 1000), noise(2, 1 << 20), noise(3, (3 << 20) + 1)];
-    let mut checks = 0;
     for (name, push) in ways {
         for algorithm in Algorithm::ALL {
             for bytes in &contents {
@@ -113,20 +122,19 @@ fn blobs() {
                 let path = format!("/v2/{repository}/blobs/{digest}");
                 server.get(&path).refused(404, "BLOB_UNKNOWN");
                 push(&server, &repository, &digest, bytes);
-                checks += 2 + pull(&server, &path, &digest, bytes);
+                pull(&server, &path, &digest, bytes);
                 server.call("DELETE", &path).send().expect(202);
                 server.get(&path).refused(404, "BLOB_UNKNOWN");
                 server.call("DELETE", &path).send().refused(404, "BLOB_UNKNOWN");
-                checks += 3;
+                server.call("HEAD", &path).send().expect(404);
             }
         }
     }
-    println!("{checks} checks of blobs");
-    assert!(checks > 500);
+    checked("blobs", BLOBS);
 }
 
-/// Reads a blob in each way, and tells in how many.
-fn pull(server: &Server, path: &str, digest: &Digest, bytes: &[u8]) -> usize {
+/// Reads a blob in each way.
+fn pull(server: &Server, path: &str, digest: &Digest, bytes: &[u8]) {
     let head = server.call("HEAD", path).send().expect(200);
     let reply = server.get(path).expect(200);
     for reply in [&head, &reply] {
@@ -144,7 +152,7 @@ fn pull(server: &Server, path: &str, digest: &Digest, bytes: &[u8]) -> usize {
     };
     if size < 10 {
         part("bytes=100-", None, 416);
-        return 5;
+        return;
     }
     assert_eq!(part("bytes=0-9", Some(&bytes[..10]), 206), Some(format!("bytes 0-9/{size}")));
     part("bytes=5-", Some(&bytes[5..]), 206);
@@ -152,7 +160,12 @@ fn pull(server: &Server, path: &str, digest: &Digest, bytes: &[u8]) -> usize {
     assert_eq!(part(&format!("bytes={size}-"), None, 416), Some(format!("bytes */{size}")));
     part("bytes=9-3", Some(bytes), 200);
     part("bytes=0-1,3-4", Some(bytes), 200);
-    10
+}
+
+/// A manifest of so many bytes.
+fn padded(size: usize) -> String {
+    let pad = size - manifest(CONFIG, &[], ",\"annotations\":{\"pad\":\"\"}").len();
+    manifest(CONFIG, &[], &format!(",\"annotations\":{{\"pad\":\"{}\"}}", "x".repeat(pad)))
 }
 
 #[test]
@@ -163,38 +176,41 @@ fn manifests() {
         server.push_blob("m", bytes);
     }
     let image = manifest(CONFIG, &[&layer], "");
-    let padded = |size: usize| {
-        let pad = size - manifest(CONFIG, &[], ",\"annotations\":{\"pad\":\"\"}").len();
-        manifest(CONFIG, &[], &format!(",\"annotations\":{{\"pad\":\"{}\"}}", "x".repeat(pad)))
-    };
-    server.push_manifest("m", "base", MANIFEST, &image).expect(201);
     let child = descriptor(MANIFEST, image.as_bytes());
-    let docker = image.replace(MANIFEST, DOCKER);
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{child},{child}]}}"#);
+    let nested = descriptor(INDEX, index.as_bytes());
+    let elsewhere = digest_of(Algorithm::Sha256, b"elsewhere");
     let foreign = manifest(CONFIG, &[], "").replace(
         "\"layers\":[]",
         &format!(
-            r#""layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{}","size":9,"urls":["https://example.org/x"]}}]"#,
-            digest_of(Algorithm::Sha256, b"elsewhere")
+            r#""layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{elsewhere}","size":9,"urls":["https://example.org/x"]}}]"#
         ),
     );
+    let empty = descriptor("application/vnd.oci.empty.v1+json", b"{}");
+    let missing = format!(",\"subject\":{}", descriptor(MANIFEST, b"none"));
     let kinds = [
         ("image", MANIFEST, image.clone()),
         ("spaced", MANIFEST, format!("  {}\n\n", image.replace(",\"layers\"", " ,\n\t\"layers\""))),
         ("untyped", MANIFEST, image.replace(&format!("\"mediaType\":\"{MANIFEST}\",\"config\""), "\"config\"")),
         ("no-layers", MANIFEST, manifest(CONFIG, &[], "")),
         ("custom", MANIFEST, manifest(CONFIG, &[], ",\"x\":{\"y\":[1,2.50]}")),
-        ("docker", DOCKER, docker),
+        (
+            "artifact",
+            MANIFEST,
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"a/b","config":{empty},"layers":[{empty}]}}"#
+            ),
+        ),
+        ("docker", DOCKER, image.replace(MANIFEST, DOCKER)),
         ("foreign", MANIFEST, foreign),
         ("large", MANIFEST, padded(4 << 20)),
-        ("index", INDEX, format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{child},{child}]}}"#)),
+        ("index", INDEX, index.clone()),
+        ("nested", INDEX, format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{nested},{child}]}}"#)),
+        ("docker-list", LIST, index.replace(INDEX, LIST)),
+        ("artifact-index", INDEX, index.replace("\"manifests\"", "\"artifactType\":\"a/b\",\"manifests\"")),
         ("empty-index", INDEX, format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#)),
-        (
-            "missing-subject",
-            MANIFEST,
-            manifest(CONFIG, &[], &format!(",\"subject\":{}", descriptor(MANIFEST, b"none"))),
-        ),
+        ("missing-subject", MANIFEST, manifest(CONFIG, &[], &missing)),
     ];
-    let mut checks = 0;
     for (name, media_type, text) in &kinds {
         for algorithm in Algorithm::ALL {
             let digest = digest_of(algorithm, text.as_bytes());
@@ -209,7 +225,6 @@ fn manifests() {
                     assert_eq!(reply.header("docker-content-digest"), Some(digest.to_string().as_str()));
                     assert_eq!(reply.header("content-length"), Some(text.len().to_string().as_str()));
                     assert!(method == "HEAD" || reply.body == text.as_bytes(), "{name}");
-                    checks += 1;
                 }
             }
         }
@@ -224,7 +239,6 @@ fn manifests() {
     ];
     for (text, media_type, status, code) in refused {
         server.push_manifest("m", "refused", media_type, text).refused(status, code);
-        checks += 1;
     }
     server.get("/v2/m/manifests/refused").refused(404, "MANIFEST_UNKNOWN");
     server.get("/v2/none/manifests/refused").refused(404, "NAME_UNKNOWN");
@@ -232,7 +246,10 @@ fn manifests() {
         .push_manifest("m", &digest_of(Algorithm::Sha256, b"x").to_string(), MANIFEST, &image)
         .refused(400, "DIGEST_INVALID");
     server.push_manifest("m", "sha256:bad", MANIFEST, &image).refused(400, "DIGEST_INVALID");
-    println!("{checks} checks of manifests");
+    for path in ["/v2/m/manifests/refused", "/v2/none/manifests/x"] {
+        server.call("HEAD", path).send().expect(404);
+    }
+    checked("manifests", MANIFESTS);
 }
 
 #[test]
@@ -254,6 +271,7 @@ fn deletes() {
     }
     server.call("DELETE", &format!("/v2/d/blobs/{blob}")).send().expect(202);
     server.call("DELETE", "/v2/none/manifests/x").send().refused(404, "NAME_UNKNOWN");
+    checked("deletes", DELETES);
 }
 
 #[test]
@@ -288,6 +306,7 @@ fn lists() {
         assert_eq!(catalog.header("link"), Some("</v2/_catalog?n=1&last=l>; rel=\"next\""));
         assert_eq!(server.get("/v2/_catalog?last=l").json(), serde_json::json!({"repositories": ["l/tags"]}));
     }
+    checked("lists", LISTS);
 }
 
 #[test]
@@ -303,6 +322,7 @@ fn tags_as_parameters() {
     server.push_manifest("t", &format!("{digest}?tag=.bad"), MANIFEST, &text).refused(400, "TAG_INVALID");
     let many = (0..101).map(|n| format!("&tag=t{n}")).collect::<Vec<_>>().concat();
     server.push_manifest("t", &format!("{digest}?{}", &many[1..]), MANIFEST, &text).refused(414, "TAG_INVALID");
+    checked("tags as parameters", TAGS_AS_PARAMETERS);
 }
 
 #[test]
@@ -358,6 +378,7 @@ fn referrers() {
     let gone = server.get(&place).json()["manifests"][0]["digest"].as_str().unwrap().to_owned();
     server.call("DELETE", &format!("/v2/r/manifests/{gone}")).send().expect(202);
     assert_eq!(server.get(&place).json()["manifests"].as_array().unwrap().len(), 4);
+    checked("referrers", REFERRERS);
 }
 
 #[test]
@@ -387,4 +408,5 @@ fn refusals() {
     server.get("/readyz").expect(200);
     server.get("/token").refused(404, "UNSUPPORTED");
     server.get("/metrics").refused(404, "UNSUPPORTED");
+    checked("refusals", REFUSALS);
 }

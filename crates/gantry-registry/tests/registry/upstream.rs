@@ -2,11 +2,11 @@
 
 use gantry_model::digest::Algorithm;
 
-use crate::kit::{Server, digest_of, noise};
+use crate::kit::{Directory, INDEX, OPERATED, Server, digest_of, noise};
 
 fn cache(of: &Server, more: &str) -> Server {
     let name = of.address;
-    Server::start(&format!("[[upstream]]\nname = '{name}'\nprefix = 'far'\nplain_http = true\n{more}"))
+    Server::start(&format!("{OPERATED}[[upstream]]\nname = '{name}'\nprefix = 'far'\nplain_http = true\n{more}"))
 }
 
 #[test]
@@ -29,7 +29,9 @@ fn what_is_asked_for_is_fetched_once_and_kept() {
     });
     // The namespace of a mirror's client names the registry in place of the prefix.
     let by_namespace = format!("/v2/team/web/manifests/{digest}?ns={}", origin.address);
-    near.get(&by_namespace).expect(200);
+    let reply = near.get(&by_namespace).expect(200);
+    assert_eq!(reply.header("oci-namespace"), Some(origin.address.to_string().as_str()));
+    near.get(&format!("/v2/team/web/manifests/{digest}?ns=elsewhere.example.org")).refused(404, "NAME_UNKNOWN");
     near.call("POST", "/v2/far/team/web/blobs/uploads/").send().refused(403, "DENIED");
     near.get("/v2/far/team/web/manifests/none").refused(404, "MANIFEST_UNKNOWN");
     near.get("/v2/far/none/manifests/1").refused(404, "NAME_UNKNOWN");
@@ -40,6 +42,49 @@ fn what_is_asked_for_is_fetched_once_and_kept() {
     assert!(near.get(&blob).expect(200).body == layer);
     near.get("/v2/far/team/web/manifests/1").expect(200);
     assert_eq!(near.get("/v2/far/team/web/manifests/2").status, 502);
+    assert!(near.metric("cache_hits_total") > 0 && near.metric("cache_misses_total") > 0);
+}
+
+#[test]
+fn what_is_damaged_there_does_not_come_here() {
+    let origin = Server::start("");
+    let layer = noise(9, 200_000);
+    let digest = origin.push_image("app", "1", &[&layer]);
+    let near = cache(&origin, "");
+    let path = origin.blob_path(&digest_of(Algorithm::Sha256, &layer));
+    let manifest = format!("store/repos/app/manifests/sha256-{}", digest.hex());
+    let manifest = origin.directory.path().join(manifest);
+    let whole = std::fs::read(&manifest).unwrap();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() = b' ';
+    std::fs::write(&manifest, damaged).unwrap();
+    assert_eq!(near.get(&format!("/v2/far/app/manifests/{digest}")).status, 502);
+    std::fs::write(&manifest, whole).unwrap();
+    near.get(&format!("/v2/far/app/manifests/{digest}")).expect(200);
+    let blob = format!("/v2/far/app/blobs/{}", digest_of(Algorithm::Sha256, &layer));
+    std::fs::write(&path, vec![0; layer.len()]).unwrap();
+    assert_eq!(near.get(&blob).status, 502);
+    assert!(!near.blob_path(&digest_of(Algorithm::Sha256, &layer)).exists());
+    std::fs::write(&path, &layer).unwrap();
+    assert!(near.get(&blob).expect(200).body == layer);
+}
+
+#[test]
+fn it_has_credentials_of_its_own() {
+    let text = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#);
+    for scheme in ["basic", "token"] {
+        let origin = crate::access::start(&format!("scheme = '{scheme}'"));
+        let put = origin.call("PUT", "/v2/team/app/manifests/1").header("Content-Type", INDEX);
+        put.basic("ann", "a").body(text.as_bytes()).send().expect(201);
+        for (password, status) in [("a\n", 200), ("wrong", 502)] {
+            let directory = Directory::new();
+            std::fs::write(directory.path().join("password"), password).unwrap();
+            let upstream = format!("[[upstream]]\nname = '{}'\nprefix = 'far'\nplain_http = true\n", origin.address);
+            let near =
+                Server::start_in(&format!("{upstream}username = 'ann'\npassword_file = '@/password'"), directory);
+            assert_eq!(near.get("/v2/far/team/app/manifests/1").status, status, "{scheme} {password:?}");
+        }
+    }
 }
 
 #[test]
