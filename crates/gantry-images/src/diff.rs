@@ -14,10 +14,10 @@ use gantry_model::platform::Platform;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use serde::Serialize;
 
-use crate::Images;
 use crate::error::{Error, Result};
 use crate::export::View;
 use crate::query::pick;
+use crate::{Images, LEASE, unpack};
 
 /// How two images differ in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,11 +49,14 @@ impl Images {
     pub async fn diff(&self, first: &str, second: &str, platform: Option<Platform>) -> Result<Vec<Change>> {
         let (first, second) = (first.to_owned(), second.to_owned());
         self.blocking("diff", move |store| {
-            let image = |name: &str| Ok::<_, Error>(pick(store, name, platform.as_ref())?.1.top());
+            let image = |name: &str| Ok::<_, Error>(pick(store, name, platform.as_ref())?.1);
             let (before, after) = (image(&first)?, image(&second)?);
-            if before == after {
+            if before.top() == after.top() {
                 return Ok(Vec::new());
             }
+            let lease = store.lease("diff", LEASE)?;
+            let before = unpack::ensure(store, &lease, &before)?;
+            let after = unpack::ensure(store, &lease, &after)?;
             let before = View::new(store, "diff", before.as_ref())?;
             let after = View::new(store, "diff", after.as_ref())?;
             compare(before.mount()?, after.mount()?)

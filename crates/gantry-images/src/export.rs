@@ -7,9 +7,9 @@ use gantry_model::digest::Digest;
 use gantry_model::platform::Platform;
 use gantry_store::{Snapshot, Store, layer};
 
-use crate::Images;
 use crate::error::{Error, Result};
 use crate::query::pick;
+use crate::{Images, LEASE, unpack};
 
 /// Bytes that are written at a time.
 const BUFFER: usize = 256 * 1024;
@@ -60,7 +60,9 @@ impl Images {
         let name = name.to_owned();
         self.blocking("export", move |store| {
             let (_, image) = pick(store, &name, platform.as_ref())?;
-            let view = View::new(store, "export", image.top().as_ref())?;
+            let lease = store.lease("export", LEASE)?;
+            let chain = unpack::ensure(store, &lease, &image)?;
+            let view = View::new(store, "export", chain.as_ref())?;
             archive(&view.mount()?, out)
         })
         .await

@@ -7,9 +7,10 @@ use std::io::{self, Read, Write};
 
 use gantry_model::digest::Digest;
 use gantry_model::image::Descriptor;
-use gantry_store::{Store, layer};
+use gantry_store::{Lease, Store, layer};
 
 use crate::error::{Error, Result};
+use crate::unpack;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 256 * 1024;
@@ -25,18 +26,21 @@ pub(crate) enum Source {
     Files(Digest, u64),
 }
 
-/// Finds where the archive of a layer can be had.
-pub(crate) fn source(store: &Store, blob: &Descriptor, diff_id: &Digest, chain: &Digest) -> Result<Source> {
-    if let Some(size) = store.blob_size(diff_id)? {
+/// Finds where the archive of a layer can be had. It is held from then on.
+pub(crate) fn source(
+    store: &Store,
+    lease: &Lease,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    chain: &Digest,
+) -> Result<Source> {
+    if let Some(size) = lease.hold_blob(diff_id)? {
         return Ok(Source::Plain(diff_id.clone(), size));
     }
-    if store.blob_size(&blob.digest)?.is_some() {
-        return Ok(Source::Compressed(blob.digest.clone()));
+    if let Some(here) = unpack::blob_here(store, lease, blob, diff_id)? {
+        return Ok(Source::Compressed(here.digest));
     }
-    if let Some(other) = store.blobs_of(diff_id)?.into_iter().next() {
-        return Ok(Source::Compressed(other.digest));
-    }
-    if store.layer(chain)?.is_some() {
+    if lease.hold_layer(chain)?.is_some() {
         let (digest, size) = store.diff_layer(chain, &mut io::sink())?;
         if digest == *diff_id {
             return Ok(Source::Files(chain.clone(), size));

@@ -55,6 +55,7 @@ pub use push::{PushOptions, Pushed};
 pub use query::{DiskUsage, ListOptions};
 pub use remove::{ContainerUse, RemoveOptions};
 pub use save::{Format, SaveOptions};
+pub use unpack::Unpacked;
 
 /// How long what a crashed operation had is kept for the next try.
 pub(crate) const LEASE: Duration = Duration::from_secs(24 * 3600);

@@ -85,7 +85,7 @@ impl Images {
                 let lease = store.lease(&format!("push {wanted}"), LEASE)?;
                 let target = store.image(&wanted)?.ok_or_else(|| Error::NotLocal(wanted.familiar()))?;
                 lease.hold_target(&target)?;
-                let tree = tree(store, &wanted, &target, platform.as_ref(), &report)?;
+                let tree = tree(store, &lease, &wanted, &target, platform.as_ref(), &report)?;
                 Ok((Arc::new(lease), tree, mounts(store, &wanted)?, target))
             })
             .await?;
@@ -123,13 +123,14 @@ type PushDocument = (Descriptor, Vec<u8>, Option<Descriptor>);
 /// Reads what is to be pushed.
 fn tree(
     store: &Store,
+    lease: &Lease,
     name: &Reference,
     target: &Descriptor,
     platform: Option<&Platform>,
     reporter: &Reporter,
 ) -> Result<Node> {
     if platform.is_none()
-        && let Some(node) = node(store, target, 0)?
+        && let Some(node) = node(store, lease, target, 0)?
     {
         return Ok(node);
     }
@@ -138,11 +139,11 @@ fn tree(
         let (name, platform) = (name.familiar(), image.platform());
         reporter(Progress::Note(format!("not all platforms of {name} are here: only {platform} is pushed")));
     }
-    node(store, &image.descriptor, 0)?.ok_or_else(|| Error::NoSuchImage(name.familiar()))
+    node(store, lease, &image.descriptor, 0)?.ok_or_else(|| Error::NoSuchImage(name.familiar()))
 }
 
 /// A document with all below it; none if some of it is not here.
-fn node(store: &Store, descriptor: &Descriptor, depth: usize) -> Result<Option<Node>> {
+fn node(store: &Store, lease: &Lease, descriptor: &Descriptor, depth: usize) -> Result<Option<Node>> {
     if depth > DEPTH || store.blob_size(&descriptor.digest)?.is_none() {
         return Ok(None);
     }
@@ -156,7 +157,9 @@ fn node(store: &Store, descriptor: &Descriptor, depth: usize) -> Result<Option<N
             let layers = layers(store, &manifest, &descriptor.media_type)?;
             for layer in &layers {
                 let unpacked = match &layer.layer {
-                    Some((diff_id, chain)) => store.layer(chain)?.is_some() || !store.blobs_of(diff_id)?.is_empty(),
+                    Some((diff_id, chain)) => {
+                        lease.hold_layer(chain)?.is_some() || !store.blobs_of(diff_id)?.is_empty()
+                    }
                     None => false,
                 };
                 if !unpacked && store.blob_size(&layer.blob.digest)?.is_none() {
@@ -168,7 +171,7 @@ fn node(store: &Store, descriptor: &Descriptor, depth: usize) -> Result<Option<N
         Document::Index(index) => {
             let mut children = Vec::new();
             for child in &index.manifests {
-                let Some(child) = node(store, child, depth + 1)? else { return Ok(None) };
+                let Some(child) = node(store, lease, child, depth + 1)? else { return Ok(None) };
                 children.push(child);
             }
             NodeKind::Index(Box::new(index), children)

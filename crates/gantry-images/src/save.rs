@@ -13,7 +13,7 @@ use gantry_model::digest::{Algorithm, Digest};
 use gantry_model::image::{Compression, Descriptor, Document, Index, Manifest, media};
 use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
-use gantry_store::Store;
+use gantry_store::{Lease, Store};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -80,7 +80,7 @@ impl Images {
             }
             let seconds = wanted.iter().map(|one| docs::created(&one.image.config)).max().unwrap_or_default();
             let mut tar = Tar::new(out, seconds.div_euclid(1_000_000_000).max(0));
-            write(store, &wanted, &mut tar, &options)?;
+            write(store, &lease, &wanted, &mut tar, &options)?;
             tar.finish()
         })
         .await
@@ -95,7 +95,7 @@ impl Images {
             for one in &wanted {
                 lease.hold_target(&one.target)?;
             }
-            write(store, &wanted, &mut Directory::new(&directory)?, &options)
+            write(store, &lease, &wanted, &mut Directory::new(&directory)?, &options)
         })
         .await
     }
@@ -150,16 +150,17 @@ fn add(store: &Store, text: &str, platform: Option<&Platform>, all: &mut Vec<Wan
 /// Writes files, each only once.
 struct Saver<'s> {
     store: &'s Store,
+    lease: &'s Lease,
     sink: &'s mut dyn Sink,
     done: HashSet<Digest>,
     manifests: Vec<Descriptor>,
 }
 
-fn write(store: &Store, wanted: &[Wanted], sink: &mut dyn Sink, options: &SaveOptions) -> Result<()> {
+fn write(store: &Store, lease: &Lease, wanted: &[Wanted], sink: &mut dyn Sink, options: &SaveOptions) -> Result<()> {
     for directory in ["blobs", "blobs/sha256"] {
         sink.directory(directory)?;
     }
-    let mut saver = Saver { store, sink, done: HashSet::new(), manifests: Vec::new() };
+    let mut saver = Saver { store, lease, sink, done: HashSet::new(), manifests: Vec::new() };
     let mut images = Vec::new();
     for one in wanted {
         match options.format {
@@ -237,7 +238,7 @@ impl Saver<'_> {
         let mut layers = Vec::new();
         for (index, (diff_id, chain)) in diff_ids.iter().zip(image.chains()).enumerate() {
             let blob = image.manifest.layers.get(index).ok_or_else(|| Error::LayerGone(diff_id.clone()))?;
-            let source = layer_tar::source(self.store, blob, diff_id, &chain)?;
+            let source = layer_tar::source(self.store, self.lease, blob, diff_id, &chain)?;
             let size = source.size(self.store)?;
             if self.done.insert(diff_id.clone()) {
                 self.archive(diff_id, size, &source)?;

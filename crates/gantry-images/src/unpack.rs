@@ -1,4 +1,7 @@
 //! From blobs that are here to layers of the store.
+//!
+//! An image can be here without its layers: nobody waits for the disk when they are unpacked, so after a power loss those
+//! that had not reached it are thrown away. Their blobs had, and the layers are unpacked from them again.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,11 +9,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::{iter, thread};
 
 use gantry_model::digest::Digest;
+use gantry_model::image::{Compression, Descriptor};
 use gantry_store::{LayerClaim, LayerGuard, Lease, PendingLayer, Store};
 
 use crate::error::{Error, Result};
-use crate::plan::LayerPlan;
-use crate::progress::{Meter, Reporter, Step};
+use crate::local::{self, Loaded};
+use crate::plan::{self, LayerPlan};
+use crate::progress::{Meter, Reporter, Step, silent};
+use crate::{Images, LEASE};
 
 /// Layers that are unpacked at a time. Each keeps more than one processor busy.
 const WORKERS: usize = 2;
@@ -21,6 +27,76 @@ pub(crate) enum Ready {
     Present,
     /// To be committed when the layers below are.
     Pending(LayerGuard, PendingLayer),
+}
+
+/// An image whose layers are unpacked, and stay so while this is kept: until a snapshot stands on them.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The image.
+    pub image: Loaded,
+    /// The chain id of all its layers; none for an image without any.
+    pub chain: Option<Digest>,
+    /// What holds them.
+    _lease: Lease,
+}
+
+impl Images {
+    /// Makes sure that the layers of an image that is here are unpacked: from its blobs those that are missing. Of an index
+    /// it is the image for this host, or else the first; for another, give the descriptor of its manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayerGone`] if neither a layer nor a blob of it is here: then the image is to be pulled or loaded again.
+    pub async fn ensure_unpacked(&self, target: &Descriptor) -> Result<Unpacked> {
+        let target = target.clone();
+        self.blocking("unpacking", move |store| {
+            let name = target.digest.to_string();
+            let lease = store.lease(&format!("unpack {name}"), LEASE)?;
+            let image = local::select(store, &name, &target, None)?;
+            let chain = ensure(store, &lease, &image)?;
+            Ok(Unpacked { image, chain, _lease: lease })
+        })
+        .await
+    }
+}
+
+/// Makes sure that the layers of an image are here, and holds them. Returns the chain id of all.
+pub(crate) fn ensure(store: &Store, lease: &Lease, loaded: &Loaded) -> Result<Option<Digest>> {
+    let Some(top) = loaded.top() else { return Ok(None) };
+    // A layer is never here without those below it.
+    if lease.hold_layer(&top)?.is_some() {
+        return Ok(Some(top));
+    }
+    let name = loaded.id().to_string();
+    let mut plans = plan::layers(&name, &loaded.manifest, &loaded.config)?;
+    for plan in &mut plans {
+        if lease.hold_layer(&plan.chain)?.is_none() {
+            plan.blob = blob_here(store, lease, &plan.blob, &plan.diff_id)?
+                .ok_or_else(|| Error::LayerGone(plan.diff_id.clone()))?;
+        }
+    }
+    image(store, lease, &name, &plans, &silent())?;
+    Ok(Some(top))
+}
+
+/// A blob that is here and holds a layer, and is held from now on: that of the manifest, another one, or the archive
+/// itself.
+pub(crate) fn blob_here(
+    store: &Store,
+    lease: &Lease,
+    blob: &Descriptor,
+    diff_id: &Digest,
+) -> Result<Option<Descriptor>> {
+    if lease.hold_blob(&blob.digest)?.is_some() {
+        return Ok(Some(blob.clone()));
+    }
+    for other in store.blobs_of(diff_id)? {
+        if lease.hold_blob(&other.digest)?.is_some() {
+            return Ok(Some(other));
+        }
+    }
+    let plain = lease.hold_blob(diff_id)?;
+    Ok(plain.map(|size| Descriptor::new(Compression::None.layer_type(), diff_id.clone(), size)))
 }
 
 /// Refuses a layer that is not what the configuration says.

@@ -162,7 +162,7 @@ fn make(
     chunks: &mpsc::Sender<Bytes>,
     meter: &Meter,
 ) -> Result<(Digest, u64)> {
-    let source = layer_tar::source(store, &layer.blob, &layer.diff_id, &layer.chain)?;
+    let source = layer_tar::source(store, lease, &layer.blob, &layer.diff_id, &layer.chain)?;
     let Claim::Mine(mut ingest) = store.ingest(lease, Expect::Unknown)? else { return Err(Error::Task("compression")) };
     let (mut listening, mut done) = (true, 0);
     let mut emit = |piece: Bytes| {

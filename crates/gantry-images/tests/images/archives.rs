@@ -12,7 +12,7 @@ use crate::kit::{Place, compressed, content, described, image, name, publish, sh
 
 /// Something to write to that can be read afterwards.
 #[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<Vec<u8>>>);
+pub struct Shelf(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Shelf {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -26,12 +26,12 @@ impl Write for Shelf {
 }
 
 impl Shelf {
-    fn take(&self) -> Vec<u8> {
+    pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut reader = Reader::new(archive);
     let mut entry = Entry::default();
     let mut files = Vec::new();
