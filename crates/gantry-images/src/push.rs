@@ -2,8 +2,8 @@
 //!
 //! What the registry has is not sent, and what another of its repositories has is asked to be taken from there: the names
 //! of the images that are here tell which. A layer that is not compressed is compressed while it is sent; what comes out is
-//! kept, and the image is from then on the one that was pushed, so that a second push sends nothing, and the uncompressed
-//! blob is collected.
+//! kept, and the name points from then on to what was pushed, so that a second push sends nothing. Other names of the image
+//! stay as they are; with the last of them the uncompressed blob is collected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl Images {
             self.client.push_manifest(&to, &descriptor.media_type, bytes.clone().into()).await?;
         }
         if whole && target.digest != old.digest {
-            let new = target.clone();
-            self.blocking("push", move |store| replace(store, &lease, &old, &new, &documents)).await?;
+            let (pushed, new) = (name.clone(), target.clone());
+            self.blocking("push", move |store| replace(store, &lease, &pushed, &old, &new, &documents)).await?;
         }
         Ok(Pushed { name, target })
     }
@@ -333,17 +333,26 @@ fn rewritten(mut manifest: Manifest, media_type: &str, layers: Vec<Descriptor>) 
     (media_type.to_owned(), manifest)
 }
 
-/// Lets the names of an image point to what was pushed in its place.
-fn replace(store: &Store, lease: &Lease, old: &Descriptor, new: &Descriptor, documents: &[PushDocument]) -> Result<()> {
+/// Lets the name point to what was pushed under it. An image that has no name then goes.
+fn replace(
+    store: &Store,
+    lease: &Lease,
+    name: &Reference,
+    old: &Descriptor,
+    new: &Descriptor,
+    documents: &[PushDocument],
+) -> Result<()> {
+    // A name by digest says what it points to, and a name that moved during the push is somebody else's.
+    let moved = store.image(name)?.is_none_or(|now| now.digest != old.digest);
+    if name.digest().is_some() || moved {
+        return Ok(());
+    }
     for (_, bytes, _) in documents {
         store.put_blob(lease, bytes)?;
     }
+    store.tag(lease, name, new)?;
     let images = store.images()?;
-    let Some(image) = images.iter().find(|image| image.target.digest == old.digest) else { return Ok(()) };
-    for name in image.names.iter().filter(|name| name.digest().is_none()) {
-        store.tag(lease, name, new)?;
-    }
-    if image.names.iter().all(|name| name.digest().is_none()) {
+    if images.iter().any(|image| image.target.digest == old.digest && image.names.is_empty()) {
         store.remove_target(&old.digest)?;
     }
     Ok(())

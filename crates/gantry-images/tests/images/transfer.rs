@@ -6,6 +6,7 @@ use std::time::Duration;
 use gantry_images::{Error, PullOptions, PushOptions, Step, silent};
 use gantry_model::image::{Compression, Index, media};
 use gantry_model::platform::Platform;
+use gantry_model::reference::Reference;
 
 use crate::kit::{
     Place, Told, Wire, client, compressed, content, described, image, name, publish, push_blob, sha256, simple, tar,
@@ -250,12 +251,11 @@ async fn layers_are_compressed_on_the_way_and_mounted() {
         let options = PushOptions { compression: Some(how), ..PushOptions::default() };
         let pushed = images.push(&to, options.clone(), silent()).await.unwrap();
         assert_ne!(pushed.target.digest, made.target.digest);
-        // The image is the one that was pushed, under all its names.
-        assert_eq!(images.store().image(&to).unwrap().unwrap().digest, pushed.target.digest);
-        assert_eq!(
-            images.store().image(&from.clone().with_default_tag()).unwrap().unwrap().digest,
-            pushed.target.digest
-        );
+        // The name points to what was pushed; the other one stays where it was.
+        let points = |to: &Reference| images.store().image(&to.clone().with_default_tag()).unwrap().unwrap().digest;
+        assert_eq!((points(&to), points(&from)), (pushed.target.digest.clone(), made.target.digest.clone()));
+        assert_eq!(images.inspect(&from.to_string(), None).await.unwrap().id, made.id());
+        assert_eq!(images.inspect(&to.to_string(), None).await.unwrap().id, made.id());
         let other = place.images(&format!("{store}-2"));
         let pulled = other.pull(&to, NONE, silent()).await.unwrap();
         assert_eq!(pulled.id, made.id());
@@ -266,12 +266,18 @@ async fn layers_are_compressed_on_the_way_and_mounted() {
         let elsewhere = name(wire.address, &format!("elsewhere-{store}:1"));
         images.tag(&to.to_string(), &elsewhere).await.unwrap();
         let told = Told::default();
-        let again = images.push(&elsewhere, options, told.reporter()).await.unwrap();
+        let again = images.push(&elsewhere, options.clone(), told.reporter()).await.unwrap();
         assert_eq!(again.target.digest, pushed.target.digest);
         assert_eq!(told.count(|step| *step == Step::Mounted), 2);
         assert!(wire.asked("mount=sha256") >= 2);
-        // What is not compressed is collected.
-        images.store().collect(&gantry_store::Policy::unreferenced(), images.store().now(), false).unwrap();
+        // What is not compressed stays for the name that points to it, and is collected when that moves too.
+        let collect = || images.store().collect(&gantry_store::Policy::unreferenced(), images.store().now(), false);
+        collect().unwrap();
+        assert!(images.store().blob_size(&sha256(&first)).unwrap().is_some());
+        let last = images.push(&from, options, silent()).await.unwrap();
+        assert_eq!(points(&from), last.target.digest);
+        assert_eq!(images.store().images().unwrap().len(), 1, "the image without a name is gone");
+        collect().unwrap();
         assert_eq!(images.store().blob_size(&sha256(&first)).unwrap(), None);
     }
     registry.stop().await;
@@ -301,7 +307,16 @@ async fn a_layer_whose_blob_is_not_here_is_pushed() {
     let other = other_place.registry().await;
     let to = name(other.address(), "copy");
     images.tag(&name(registry.address(), "zstd").to_string(), &to).await.unwrap();
-    images.push(&to, PushOptions::default(), silent()).await.unwrap();
+    let pushed = images.push(&to, PushOptions::default(), silent()).await.unwrap();
+    assert_ne!(pushed.target.digest, zstd.target.digest);
+    // So its manifest is another, and of all the names only the pushed one points there.
+    let point = |registry: &gantry_registry::Registry, text: &str| {
+        let name = name(registry.address(), text).with_default_tag();
+        images.store().image(&name).unwrap().unwrap().digest
+    };
+    assert_eq!(point(&other, "copy"), pushed.target.digest);
+    let here = ["gzip", "zstd", "copy"].map(|text| point(&registry, text));
+    assert_eq!(here, [&gzip, &zstd, &zstd].map(|made| made.target.digest.clone()));
     let third = other_place.images("store");
     assert_eq!(third.pull(&to, NONE, silent()).await.unwrap().id, zstd.id());
     other.stop().await;
