@@ -9,12 +9,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, PutPayload};
+use object_store::{BackoffConfig, ObjectStore, PutPayload, RetryConfig};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::io::AsyncWriteExt as _;
 
@@ -77,8 +78,11 @@ impl Storage {
     }
 
     fn remote(s3: &config::S3) -> Result<Self> {
-        let mut builder =
-            object_store::aws::AmazonS3Builder::from_env().with_bucket_name(&s3.bucket).with_allow_http(s3.allow_http);
+        // A client waits at the other end, and tries again itself: 7 seconds of waiting at most.
+        let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
+        let retry = RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(30) };
+        let builder = object_store::aws::AmazonS3Builder::from_env().with_retry(retry);
+        let mut builder = builder.with_bucket_name(&s3.bucket).with_allow_http(s3.allow_http);
         if let Some(region) = &s3.region {
             builder = builder.with_region(region);
         }

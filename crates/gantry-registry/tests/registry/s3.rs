@@ -1,9 +1,9 @@
-//! The same over S3. The service is the one that `GANTRY_S3_ENDPOINT` names, or moto's server out of a virtual environment
-//! in `/var/tmp/gantry-s3`; without either the test says loudly that it was skipped.
+//! The same over S3. The service is the one that `GANTRY_S3_ENDPOINT` names, or moto's server as an earlier
+//! `cargo xtask test --lane root` installed it; without either the test says loudly that it was skipped.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,11 @@ use gantry_model::digest::Algorithm;
 
 use crate::kit::{RUNTIME, Server, digest_of, noise};
 
-const PYTHON: &str = "/var/tmp/gantry-s3/bin/moto_server";
+/// The program, in the directory of all that is built.
+fn program() -> Option<PathBuf> {
+    let tests = std::env::current_exe().unwrap();
+    tests.ancestors().map(|above| above.join("s3-venv/bin/moto_server")).find(|program| program.exists())
+}
 
 struct Service {
     endpoint: String,
@@ -23,11 +27,9 @@ impl Service {
         if let Ok(endpoint) = std::env::var("GANTRY_S3_ENDPOINT") {
             return Some(Self { endpoint, child: None });
         }
-        if !Path::new(PYTHON).exists() {
-            return None;
-        }
+        let program = program()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(PYTHON);
+        let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let errors = child.stderr.take().unwrap();
@@ -62,7 +64,7 @@ impl Drop for Service {
 #[test]
 fn images_lie_in_a_bucket() {
     let Some(service) = Service::find() else {
-        eprintln!("SKIPPED: no S3 service: set GANTRY_S3_ENDPOINT, or install moto[server] into /var/tmp/gantry-s3");
+        eprintln!("SKIPPED: no S3 service: set GANTRY_S3_ENDPOINT, or run cargo xtask test --lane root once");
         return;
     };
     let bucket = format!("gantry-{}", std::process::id());
@@ -102,4 +104,23 @@ fn images_lie_in_a_bucket() {
     assert_eq!(server.get("/v2/_catalog").json()["repositories"], serde_json::json!([]));
     let left = std::fs::read_dir(server.directory.path().join("store/uploads")).unwrap().count();
     assert_eq!(left, 0, "uploads leave nothing behind");
+}
+
+#[test]
+fn a_service_that_is_gone_is_told_in_time() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "listen = '127.0.0.1:0'\n[storage.s3]\nbucket = 'b'\nregion = 'us-east-1'\nallow_http = true\n\
+         endpoint = 'http://127.0.0.1:{port}'\naccess_key_id = 'x'\nsecret_access_key_file = '@/secret'"
+    );
+    let directory = crate::kit::Directory::new();
+    std::fs::write(directory.path().join("secret"), "y\n").unwrap();
+    let text = text.replace('@', directory.path().to_str().unwrap());
+    let mut config = gantry_registry::Config::parse(&text).unwrap();
+    config.storage.root = directory.path().join("store");
+    let begun = Instant::now();
+    let error = RUNTIME.block_on(gantry_registry::Registry::start(config)).err().unwrap();
+    println!("{:?}: {error}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(error.to_string().contains("gc/pending"), "{error}");
 }
