@@ -1,8 +1,9 @@
 //! Removing images, by Docker's rules.
 //!
 //! A name is taken away; the image goes with its last one. What a container stands on stays, and an id with names in
-//! several repositories is removed only by force. What an image alone had on disk goes at once, not with the next
-//! automatic collection: who removes an image wants its room.
+//! several repositories is removed only by force. What an image alone had is collected at once, not with the next automatic
+//! collection: who removes an image wants its room. Trees of layers go to the store's trash, which is emptied in the
+//! background.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -44,7 +45,8 @@ impl Images {
         Ok(self.remove_counted(image, options).await?.removed)
     }
 
-    /// The same, and tells how many bytes became free. What others still need is not counted, and stays.
+    /// The same, and tells how many bytes were collected. What others still need is not counted, and stays. The room of
+    /// layers comes free as the store's trash is emptied.
     pub async fn remove_counted(&self, image: &str, options: RemoveOptions) -> Result<Pruned> {
         let image = image.to_owned();
         self.blocking("remove", move |store| {

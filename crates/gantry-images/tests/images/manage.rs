@@ -195,6 +195,13 @@ async fn what_is_removed_leaves_the_disk() {
     assert!(check("a:2", [&shared, &all], 2).await > 50_000);
     assert!(check("b", [&none, &none], 0).await > 100_000);
     assert_eq!(total(), 0);
+    for _ in 0..1000 {
+        if place.entries("store/trash").is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(place.entries("store/trash"), Vec::<String>::new());
     registry.stop().await;
 }
 
