@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use gantry_model::digest::{Algorithm, Digest};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, openat, renameat, unlinkat};
@@ -42,6 +43,8 @@ pub(crate) struct Dirs {
     pub(crate) tmp: PathBuf,
     pub(crate) trash: PathBuf,
     next: AtomicU64,
+    /// Held by the one who empties the trash: two would trip over each other.
+    emptying: Mutex<()>,
 }
 
 impl Dirs {
@@ -57,6 +60,7 @@ impl Dirs {
             tmp: root.join("tmp"),
             trash: root.join("trash"),
             next: AtomicU64::new(1),
+            emptying: Mutex::new(()),
         };
         let blobs = Algorithm::ALL.map(|algorithm| dirs.content.join("blobs").join(algorithm.as_str()));
         let own = [&dirs.content, &dirs.layers, &dirs.snapshots, &dirs.ingest, &dirs.leases, &dirs.tmp, &dirs.trash];
@@ -131,6 +135,7 @@ impl Dirs {
 
     /// Removes what was thrown away, until `stop` is set. Failures are told and left for the next time.
     pub(crate) fn empty_trash(&self, stop: &AtomicBool) -> Result<bool> {
+        let _turn = self.emptying.lock().unwrap_or_else(PoisonError::into_inner);
         let trash = open_dir(CWD, &self.trash).map_err(|error| self.error("open the trash", error))?;
         let mut clean = true;
         // What is moved up from the deep lands here again, hence the rounds.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gantry_model::digest::{Algorithm, Digest};
@@ -120,6 +120,15 @@ impl Store {
     /// The OCI image layout in it, for other programs to read.
     pub fn layout(&self) -> &Path {
         &self.0.inner.dirs.content
+    }
+
+    /// Removes the files of all that was removed before, which otherwise happens at leisure: for a process that ends soon,
+    /// and has told how much room comes free.
+    ///
+    /// # Errors
+    /// The directory cannot be read. Files that cannot be removed are left for the next time.
+    pub fn empty_trash(&self) -> Result<()> {
+        self.0.inner.dirs.empty_trash(&AtomicBool::new(false)).map(|_| ())
     }
 
     /// The time by the store's clock, in nanoseconds since 1970.

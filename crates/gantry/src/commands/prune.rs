@@ -28,6 +28,8 @@ pub fn run(context: &Context, args: &Prune) -> Outcome {
     let images = context.images(Need::Store)?;
     let options = PruneOptions { filters, dry_run: args.dry_run, ..PruneOptions::default() };
     let pruned = context::run(async { Ok(images.prune(options).await?) })?;
+    // This process ends before the store would get to it.
+    images.store().empty_trash()?;
     if args.json {
         // The names are those of the API.
         let document = json!({"ImagesDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes});

@@ -26,6 +26,8 @@ pub fn run(context: &Context, args: &Remove) -> Outcome {
                 }
             }
         }
+        // This process ends before the store would get to it.
+        images.store().empty_trash()?;
         if args.json {
             terminal::print(&(serde_json::to_string(&all)? + "\n"))?;
         }
