@@ -115,21 +115,39 @@ fn begin(path: &Path, clock: fn() -> SystemTime) -> Result<Running, Error> {
     // The last to be killed for want of memory: it is small, and its process would be lost sight of.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     let blocked = Blocked::new().context(|| "block signals".to_owned())?;
+    let what = || "take the standard error".to_owned();
+    let errors = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).context(what)?;
+    let warnings = File::from(errors.try_clone().context(what)?);
     let listener = listen(&launch.socket).context(|| format!("listen at {}", launch.socket))?;
+    let made = prepare(&launch, listener, warnings).and_then(|(runtime, mut relay)| {
+        let created = make(&launch, &runtime, &mut relay, &errors, clock)?;
+        Ok((runtime, relay, created))
+    });
+    match made {
+        Ok((runtime, relay, created)) => Ok(Running { launch, runtime, blocked, created, relay }),
+        Err(error) => {
+            let _ = std::fs::remove_file(&launch.socket);
+            Err(error)
+        }
+    }
+}
+
+/// The runtime, whose warnings must not go to the streams of the process, and the relay with its log.
+fn prepare(launch: &Launch, listener: OwnedFd, warnings: File) -> Result<(Runtime, Relay), Error> {
     let log = launch.log.clone().map(|spec| {
         let path = spec.path.clone();
         Writer::open(spec).context(|| format!("open log {path}"))
     });
-    let mut relay = Relay::new(listener, log.transpose()?, launch.stdin_once, launch.terminal);
+    let relay = Relay::new(listener, log.transpose()?, launch.stdin_once, launch.terminal);
     let runtime = Runtime {
         store: gantry_runtime::record::Store::new(launch.root.clone()),
         systemd: launch.systemd,
         no_cgroups: false,
         rootless: None,
-        warn: Warn::to(|what| eprintln!("gantry-oci: {what}")),
+        // Nobody may listen; a warning is not worth more.
+        warn: Warn::to(move |what| drop(writeln!(&warnings, "gantry-oci: {what}"))),
     };
-    let created = make(&launch, &runtime, &mut relay, clock)?;
-    Ok(Running { launch, runtime, blocked, created, relay })
+    Ok((runtime, relay))
 }
 
 fn read_launch(path: &Path) -> Result<Launch, Error> {
@@ -160,10 +178,15 @@ fn listen(path: &str) -> io::Result<OwnedFd> {
 
 /// Makes the process with our ends of its streams in the relay. The process gets this one's standard streams, so for a
 /// moment they are its own.
-fn make(launch: &Launch, runtime: &Runtime, relay: &mut Relay, clock: fn() -> SystemTime) -> Result<Created, Error> {
+fn make(
+    launch: &Launch,
+    runtime: &Runtime,
+    relay: &mut Relay,
+    errors: &OwnedFd,
+    clock: fn() -> SystemTime,
+) -> Result<Created, Error> {
     let what = || "make the process's streams".to_owned();
     let null = rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context(what)?;
-    let errors = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).context(what)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context(what);
     let mut theirs =
         [null.try_clone().context(what)?, null.try_clone().context(what)?, null.try_clone().context(what)?];
@@ -182,13 +205,26 @@ fn make(launch: &Launch, runtime: &Runtime, relay: &mut Relay, clock: fn() -> Sy
     streams(&theirs[0], &theirs[1], &theirs[2]).context(what)?;
     drop(theirs);
     let made = create(launch, runtime, clock);
-    streams(&null, &null, &errors).context(what)?;
+    let restored = streams(&null, &null, errors);
     let mut created = made?;
-    if let Some(master) = created.console.take() {
-        relay.set_terminal(master).context(what)?;
+    let ready = restored.map_err(io::Error::from).and_then(|()| {
+        created.console.take().map_or(Ok(()), |master| relay.set_terminal(master))?;
+        Ok(relay.unblock()?)
+    });
+    ready
+        .map(|()| created)
+        .map_err(|cause| Error::Io { what: what(), cause })
+        .inspect_err(|_| take_back(launch, runtime))
+}
+
+/// Ends a container that was made and cannot be looked after. A further process ends with its streams.
+fn take_back(launch: &Launch, runtime: &Runtime) {
+    if launch.exec.is_none()
+        && let Ok(id) = ContainerId::new(&launch.id)
+        && let Err(error) = runtime.delete(&id, true)
+    {
+        eprintln!("gantry-oci: delete container {id}: {error}");
     }
-    relay.unblock().context(what)?;
-    Ok(created)
 }
 
 /// Makes these the standard streams.
