@@ -10,13 +10,14 @@
 //! redb refuses everything once a write failed, so the database is opened anew, and a full disk is met by giving up a file
 //! that was kept for that: then names can still be removed. Rows that had not become durable are made again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::dirs::Dirs;
 use crate::error::{Error, Result, io_error};
 use crate::rows::{self, Table};
 
@@ -27,13 +28,16 @@ const CACHE: usize = 2 << 20;
 pub(crate) struct Db {
     root: PathBuf,
     path: PathBuf,
+    /// Where it is born, so that one whose making was cut off is never taken for a database.
+    born: PathBuf,
     inner: RwLock<Option<Database>>,
 }
 
 impl Db {
-    /// Opens or creates the database in `root`.
-    pub(crate) fn open(root: &Path) -> Result<Self> {
-        let db = Self { root: root.to_owned(), path: root.join("store.redb"), inner: RwLock::new(None) };
+    /// Opens or creates the database of a store.
+    pub(crate) fn open(dirs: &Dirs) -> Result<Self> {
+        let (path, born) = (dirs.root.join("store.redb"), dirs.tmp.join("store.redb"));
+        let db = Self { root: dirs.root.clone(), path, born, inner: RwLock::new(None) };
         db.reopen()?;
         Ok(db)
     }
@@ -44,8 +48,25 @@ impl Db {
         drop(inner.take());
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE);
-        *inner = Some(builder.create(&self.path).map_err(|error| self.error("open", error.into()))?);
+        if !self.path.exists() {
+            self.create(&builder)?;
+        }
+        *inner = Some(builder.open(&self.path).map_err(|error| self.error("open", error.into()))?);
         Ok(())
+    }
+
+    /// Makes an empty database and gives it its name when it is whole: redb sets the length of a new file before it
+    /// writes what tells that it is one.
+    fn create(&self, builder: &redb::Builder) -> Result<()> {
+        let fail = |error| io_error(&self.root, "make the database", None, error);
+        match std::fs::remove_file(&self.born) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => {}
+        }
+        drop(builder.create(&self.born).map_err(|error| self.error("make", error.into()))?);
+        std::fs::File::open(&self.born).and_then(|file| file.sync_all()).map_err(fail)?;
+        std::fs::rename(&self.born, &self.path).map_err(fail)?;
+        std::fs::File::open(&self.root).and_then(|dir| dir.sync_all()).map_err(fail)
     }
 
     /// Reads in one consistent view.

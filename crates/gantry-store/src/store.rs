@@ -93,7 +93,7 @@ impl Store {
         made.map_err(|error| io_error(&root, format!("make {}", root.display()), None, error))?;
         let lock = lock::take(&root, &options)?;
         let dirs = Dirs::create(&root)?;
-        let db = Db::open(&root)?;
+        let db = Db::open(&dirs)?;
         let inner = Inner {
             boot: recover::boot_id(&root)?,
             dirs,

@@ -15,6 +15,8 @@ use crate::kit::{Made, Place, Random, fetch, image, known, layer_files, options,
 
 /// How often the process is killed.
 const KILLS: u64 = 200;
+/// How often it is killed while it makes a new store.
+const BIRTHS: u64 = 100;
 /// Names and images of each of the two threads.
 const NAMES: u64 = 3;
 const IMAGES: u64 = 6;
@@ -296,4 +298,31 @@ fn kills_lose_nothing() {
     for word in ["tag!", "untag!", "make!", "remove!"] {
         assert!(done.get(word).is_some_and(|count| *count > KILLS / 5), "too little was done: {done:?}");
     }
+}
+
+#[test]
+fn kills_while_a_store_is_made() {
+    let given = std::env::var("GANTRY_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()) ^ 0xb1a7);
+    println!("seed {seed}: GANTRY_SEED={seed} does the same again, as far as the kernel does");
+    let mut random = Random(seed);
+    for _ in 0..BIRTHS {
+        let place = Place::new();
+        let (root, mut expected) = (place.path(""), Expected::default());
+        // A multiple of four: the process is not waited for until it has opened the store.
+        run_and_kill(&root, (random.next() % 1000) * 4, Duration::from_micros(random.next() % 12_000), &mut expected);
+        verify(&place, &root, &mut expected);
+    }
+}
+
+/// What a crash in the middle of the making leaves is not taken for a database.
+#[test]
+fn half_a_database() {
+    let place = Place::new();
+    let half = place.path("tmp/store.redb");
+    std::fs::create_dir_all(half.parent().unwrap()).unwrap();
+    std::fs::write(&half, vec![0; 1 << 20]).unwrap();
+    let store = Store::open(&place.path(""), options()).unwrap();
+    assert_eq!(store.check().unwrap().faults, []);
+    assert!(!half.exists());
 }
