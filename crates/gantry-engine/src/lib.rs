@@ -1,9 +1,15 @@
-//! The engine: sandboxes and the containers in them.
+//! The engine: sandboxes and the containers in them, from their making to their removal.
 //!
-//! What is here yet is its pure part: from what a container is to be ([`Settings`]) to the configuration that the runtime
-//! makes it from ([`spec`]).
+//! [`request`] is what can be asked, [`container`] what is known, [`Engine`] does it. What a container is to be becomes the
+//! runtime's configuration purely ([`spec`]).
 
+pub mod container;
+pub mod events;
+pub mod request;
 pub mod settings;
 pub mod spec;
 
-pub use settings::Settings;
+mod db;
+mod error;
+
+pub use error::{Error, Kind, Result};

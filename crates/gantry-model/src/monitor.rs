@@ -32,6 +32,10 @@ pub struct Launch {
     /// Whether standard input ends with that of the first client that attached it.
     #[serde(default)]
     pub stdin_once: bool,
+    /// Whether the monitor's own standard input is the socket of a client that is attached from the beginning, and to
+    /// which streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<Attach>,
     /// Whether systemd makes the cgroups.
     #[serde(default)]
     pub systemd: bool,
@@ -42,6 +46,21 @@ pub struct Launch {
     /// Where the output goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogFile>,
+}
+
+/// Which streams of a process a client is attached to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attach {
+    /// What is read from it goes to standard input.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Standard output is written to it.
+    #[serde(default)]
+    pub stdout: bool,
+    /// Standard error is written to it.
+    #[serde(default)]
+    pub stderr: bool,
 }
 
 /// A log file that is rotated.

@@ -118,8 +118,16 @@ fn begin(path: &Path, clock: fn() -> SystemTime) -> Result<Running, Error> {
     let what = || "take the standard error".to_owned();
     let errors = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).context(what)?;
     let warnings = File::from(errors.try_clone().context(what)?);
+    let client = match launch.attach {
+        Some(_) => {
+            let what = || "take the standard input".to_owned();
+            Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context(what)?)
+        }
+        None => None,
+    };
     let listener = listen(&launch.socket).context(|| format!("listen at {}", launch.socket))?;
     let made = prepare(&launch, listener, warnings).and_then(|(runtime, mut relay)| {
+        relay.first = launch.attach.zip(client);
         let created = make(&launch, &runtime, &mut relay, &errors, clock)?;
         Ok((runtime, relay, created))
     });

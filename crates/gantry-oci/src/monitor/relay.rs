@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
 use gantry_model::logrecord::Stream;
-use gantry_model::monitor::Request;
+use gantry_model::monitor::{Attach, Request};
 use gantry_sys::signal::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
@@ -45,6 +45,8 @@ pub(super) struct Relay {
     /// Our ends of standard output, which is also a terminal's, and standard error.
     pub(super) outputs: [Option<OwnedFd>; 2],
     terminal: Option<OwnedFd>,
+    /// A client that is attached from the beginning.
+    pub(super) first: Option<(Attach, OwnedFd)>,
     piece: Piece,
     typed: Typed,
     /// Standard input is to end when what was typed is written.
@@ -95,6 +97,7 @@ impl Relay {
             input: None,
             outputs: [None, None],
             terminal: None,
+            first: None,
             piece: Piece { bytes: vec![0; PIECE].into(), length: 0, head: [0; 8], head_length: 0 },
             typed: Typed { bytes: vec![0; TYPED].into(), start: 0, end: 0 },
             closing: false,
@@ -126,6 +129,9 @@ impl Relay {
         process: Process<'_>,
         clock: fn() -> SystemTime,
     ) -> io::Result<ExitStatus> {
+        if let Some((Attach { stdin, stdout, stderr }, socket)) = self.first.take() {
+            self.clients.push(Client::new(socket, stdin && self.input.is_some(), stdout, stderr)?);
+        }
         let signals = SignalFd::new(blocked.set())?;
         let mut ended: Option<(ExitStatus, SystemTime)> = None;
         loop {
