@@ -1,0 +1,1 @@
+//! Rules as messages of nf_tables.

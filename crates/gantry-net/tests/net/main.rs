@@ -1,0 +1,1 @@
+//! The networks of an engine in namespaces of their own.
