@@ -9,7 +9,22 @@ pub mod request;
 pub mod settings;
 pub mod spec;
 
+mod attach;
+mod bundle;
 mod db;
+mod engine;
 mod error;
+mod exec;
+mod life;
+mod merge;
+mod monitor;
+mod names;
+mod rootfs;
+mod table;
 
+pub use attach::Attached;
+pub use engine::{Engine, Options};
 pub use error::{Error, Kind, Result};
+pub use exec::{ExecState, ExecView};
+pub use life::{Ended, Made};
+pub use table::Counts;

@@ -1,0 +1,228 @@
+//! The engine itself: what it holds, how it is opened, and how things are found in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use gantry_images::Images;
+use gantry_model::names::capability::CapSet;
+use gantry_runtime::{Runtime, Warn};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use crate::container::{Record, State, View};
+use crate::db::{Db, Row, Table};
+use crate::error::{Context, Error, Result};
+use crate::exec::Execs;
+use crate::events::{Event, Events, Listener, Subject};
+use crate::request::LogConfig;
+use crate::table::{Container, Containers, Counts};
+
+/// How an engine is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is kept: records, logs, volumes.
+    pub root: PathBuf,
+    /// What is of no use after a start of the machine: sockets, mount points, exit records.
+    pub run: PathBuf,
+    /// The program `gantry-oci`.
+    pub runtime: PathBuf,
+    /// The cgroup that containers get theirs in, from the root of the hierarchies.
+    pub cgroup_parent: String,
+    /// Whether systemd makes the cgroups.
+    pub systemd: bool,
+    /// What names of network interfaces begin with; others than ours must not.
+    pub prefix: String,
+    /// Where output goes if a container does not say.
+    pub log: LogConfig,
+    /// Nanoseconds since 1970.
+    pub clock: fn() -> i64,
+}
+
+/// The engine. Clones share everything.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+/// What the engine holds.
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) images: Images,
+    pub(crate) db: Db,
+    pub(crate) events: Events,
+    /// Further processes.
+    pub(crate) execs: Execs,
+    /// Capabilities that the kernel knows.
+    pub(crate) capabilities: Vec<String>,
+    containers: RwLock<Containers>,
+}
+
+impl Engine {
+    /// Opens the engine: reads what is on the disk, and finds again what runs.
+    ///
+    /// # Errors
+    /// The disk, the database or the kernel refuses something that nothing goes without.
+    pub async fn open(options: Options, images: Images) -> Result<Self> {
+        for dir in [options.root.join("containers"), options.run.join("containers"), options.run.join("runtime")] {
+            make_dir(&dir)?;
+        }
+        keep_mounts_to_ourselves(&options.run)?;
+        let (db, (records, mut states)) = Db::open(&options.root.join("engine.redb"), |rows| {
+            let states = rows.all::<State>(Table::States)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
+            Ok((rows.all::<Record>(Table::Containers)?, states))
+        })?;
+        let mut containers = Containers::default();
+        for (id, record) in records {
+            containers.take_name(&record.name, &id)?;
+            let state = states.remove(&id).unwrap_or_default();
+            containers.insert(Arc::new(Container::new(record, state)));
+        }
+        // States without a container: it was removed between two commits.
+        db.write_soon(states.keys().map(|id| Row::remove(Table::States, id)).collect());
+        let (events, containers) = (Events::default(), RwLock::new(containers));
+        let capabilities = capabilities()?;
+        let engine = Self(Arc::new(Inner { options, images, db, events, execs: Execs::default(), capabilities, containers }));
+        engine.adopt().await;
+        Ok(engine)
+    }
+
+    /// The images.
+    pub fn images(&self) -> &Images {
+        &self.0.images
+    }
+
+    /// How it is set up.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// A container as it is now, by id, name, or the beginning of an id.
+    pub fn container(&self, asked: &str) -> Result<View> {
+        Ok(self.view(&*self.find(asked)?))
+    }
+
+    /// All containers as they are now, the newest first.
+    pub fn containers(&self) -> Vec<View> {
+        let mut all: Vec<View> = self.read().all().iter().map(|container| self.view(container)).collect();
+        all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));
+        all
+    }
+
+    /// How many containers are in which state.
+    pub fn counts(&self) -> Counts {
+        Counts::of(&self.read().all())
+    }
+
+    /// The events that are remembered, the oldest first, and those from now on.
+    pub fn events(&self) -> (Vec<Arc<Event>>, Listener) {
+        self.0.events.subscribe()
+    }
+
+    /// Tells of something that a front door did by itself, such as a pull.
+    pub fn tell(&self, subject: Subject, action: &str, id: &str, attributes: impl IntoIterator<Item = (String, String)>) {
+        let attributes = attributes.into_iter().collect();
+        let (action, id) = (action.to_owned(), id.to_owned());
+        self.0.events.tell(Event { time: self.now(), subject, action, id, attributes });
+    }
+
+    /// Nanoseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        (self.0.options.clock)()
+    }
+
+    pub(crate) fn find(&self, asked: &str) -> Result<Arc<Container>> {
+        self.read().find(asked)
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Containers> {
+        self.0.containers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Containers> {
+        self.0.containers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view(&self, container: &Container) -> View {
+        let (record, state) = (container.record(), container.state());
+        View {
+            log_path: self.root_dir(&container.id).join("log").display().to_string(),
+            execs: self.execs_of(&container.id),
+            network_namespace: String::new(),
+            record,
+            state,
+        }
+    }
+
+    /// Tells of something that happened to a container, with what is always said of one.
+    pub(crate) fn tell_of(&self, container: &Container, action: &str, more: &[(&str, String)]) {
+        let record = container.record();
+        let mut attributes = record.config.labels.clone();
+        let image = record.image.as_ref().map(|image| image.name.clone()).unwrap_or_default();
+        attributes.insert("image".to_owned(), image);
+        attributes.insert("name".to_owned(), record.name.clone());
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.tell(Subject::Container, action, &record.id, attributes);
+    }
+
+    /// Writes a container's state, soon.
+    pub(crate) fn keep_state(&self, container: &Container) {
+        self.0.db.write_soon(vec![Row::put(Table::States, &container.id, &*container.state())]);
+    }
+
+    /// What of a container is of no use after a start of the machine.
+    pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
+        self.0.options.run.join("containers").join(id)
+    }
+
+    /// What of a container is kept.
+    pub(crate) fn root_dir(&self, id: &str) -> PathBuf {
+        self.0.options.root.join("containers").join(id)
+    }
+
+    /// Does something with the runtime where it may wait.
+    pub(crate) async fn runtime<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Runtime) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = self.0.options.run.join("runtime").display().to_string();
+        let systemd = self.0.options.systemd;
+        blocking(move || {
+            body(&Runtime {
+                store: gantry_runtime::record::Store::new(root),
+                systemd,
+                no_cgroups: false,
+                rootless: None,
+                warn: Warn::to(|what| tracing::warn!("{what}")),
+            })
+        })
+        .await
+    }
+}
+
+/// Runs something where it may wait.
+pub(crate) async fn blocking<T: Send + 'static>(body: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(body).await.map_err(|_| Error::Closed)?
+}
+
+/// Makes a directory that only root looks into.
+pub(crate) fn make_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir);
+    made.context(|| format!("make {}", dir.display()))
+}
+
+/// All capabilities that the kernel knows.
+fn capabilities() -> Result<Vec<String>> {
+    let path = "/proc/sys/kernel/cap_last_cap";
+    let last = std::fs::read_to_string(path).context(|| format!("read {path}"))?;
+    let last = last.trim().parse().map_err(|_| Error::Damaged { what: path.to_owned(), cause: last.clone() })?;
+    Ok(CapSet::up_to(last).names().map(str::to_owned).collect())
+}
+
+/// Mounts below are nobody else's: others who copied our mounts would keep them alive, and handing them on costs time.
+fn keep_mounts_to_ourselves(dir: &Path) -> Result<()> {
+    let what = || format!("make {} a mount of its own", dir.display());
+    let is_mount = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read mountinfo".to_owned())?;
+    let path = dir.display().to_string();
+    if !is_mount.lines().any(|line| line.split(' ').nth(4) == Some(&path)) {
+        rustix::mount::mount(dir, dir, "", MountFlags::BIND, None).context(what)?;
+    }
+    rustix::mount::mount_change(dir, MountPropagationFlags::PRIVATE).context(what)
+}

@@ -1,0 +1,267 @@
+//! Further processes in containers.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gantry_model::monitor::Launch;
+use gantry_model::oci::spec::{ConsoleSize, Process};
+use tokio::sync::watch;
+
+use crate::attach::{Attached, pair, resize};
+use crate::container::Status;
+use crate::engine::{Engine, blocking};
+use crate::error::{Context, Error, Result};
+use crate::monitor::{self, Connection};
+use crate::names;
+use crate::request::{CreateExec, Streams};
+use crate::spec;
+use crate::table::{Container, lock};
+
+/// How long one that has ended is remembered.
+const KEEP: Duration = Duration::from_secs(300);
+
+/// Where a further process is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecState {
+    /// Whether it was started.
+    pub started: bool,
+    /// Whether it runs.
+    pub running: bool,
+    /// Its process; 0 if there is none.
+    pub pid: i32,
+    /// How it ended.
+    pub exit_code: Option<i32>,
+}
+
+/// A further process as it is at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecView {
+    /// Its id.
+    pub id: String,
+    /// The container's id.
+    pub container: String,
+    /// What was asked for.
+    pub request: Arc<CreateExec>,
+    /// Where it is in its life.
+    pub state: ExecState,
+}
+
+/// A further process.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    id: String,
+    container: Arc<Container>,
+    request: Arc<CreateExec>,
+    state: watch::Sender<ExecState>,
+}
+
+/// All of them, by id.
+pub(crate) type Execs = Mutex<HashMap<String, Arc<Exec>>>;
+
+impl Exec {
+    fn view(&self) -> ExecView {
+        ExecView {
+            id: self.id.clone(),
+            container: self.container.id.clone(),
+            request: Arc::clone(&self.request),
+            state: self.state.borrow().clone(),
+        }
+    }
+}
+
+impl Engine {
+    /// Says what a further process is to be; it is not started yet. Returns its id.
+    pub fn create_exec(&self, asked: &str, request: CreateExec) -> Result<String> {
+        let container = self.find(asked)?;
+        check_running(&container)?;
+        if request.args.first().is_none_or(String::is_empty) {
+            return Err(Error::Invalid("No exec command specified".to_owned()));
+        }
+        let id = names::id()?;
+        let action = format!("exec_create: {}", request.args.join(" "));
+        let exec = Exec {
+            id: id.clone(),
+            container: Arc::clone(&container),
+            request: Arc::new(request),
+            state: watch::Sender::default(),
+        };
+        lock(&self.0.execs).insert(id.clone(), Arc::new(exec));
+        self.tell_of(&container, &action, &[("execID", id.clone())]);
+        Ok(id)
+    }
+
+    /// A further process as it is now.
+    pub fn exec(&self, id: &str) -> Result<ExecView> {
+        Ok(self.find_exec(id)?.view())
+    }
+
+    /// The ids of the further processes of a container that have not ended.
+    pub fn execs_of(&self, container: &str) -> Vec<String> {
+        let execs = lock(&self.0.execs);
+        let of = execs.values().filter(|exec| exec.container.id == container && exec.state.borrow().exit_code.is_none());
+        of.map(|exec| exec.id.clone()).collect()
+    }
+
+    fn find_exec(&self, id: &str) -> Result<Arc<Exec>> {
+        let found = lock(&self.0.execs).get(id).cloned();
+        found.ok_or_else(|| Error::NoSuch("exec instance", id.to_owned()))
+    }
+
+    /// Starts a further process, with a client at the streams that it was to have unless `detached`. `size` is rows and
+    /// columns of its terminal.
+    pub async fn start_exec(&self, id: &str, detached: bool, size: Option<(u16, u16)>) -> Result<Option<Attached>> {
+        let exec = self.find_exec(id)?;
+        let container = &exec.container;
+        check_running(container)?;
+        let first = exec.state.send_if_modified(|state| !std::mem::replace(&mut state.started, true));
+        if !first {
+            return Err(Error::Conflict(format!("exec {id} has already run")));
+        }
+        let (client, theirs) = match detached {
+            true => (None, None),
+            false => pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        };
+        let action = format!("exec_start: {}", exec.request.args.join(" "));
+        self.tell_of(container, &action, &[("execID", exec.id.clone())]);
+        if let Err(error) = self.run_exec(&exec, theirs, size).await {
+            let code = if let Error::Start { code, .. } = &error { *code } else { 126 };
+            exec.state.send_modify(|state| state.exit_code = Some(code));
+            self.forget(&exec);
+            return Err(error);
+        }
+        Ok(client.map(|socket| Attached { socket, terminal: exec.request.terminal }))
+    }
+
+    async fn run_exec(&self, exec: &Arc<Exec>, client: Option<OwnedFd>, size: Option<(u16, u16)>) -> Result<()> {
+        let process = self.process_of(exec, size).await?;
+        let at = |suffix: &str| self.run_dir(&exec.container.id).join(format!("exec-{}.{suffix}", exec.id));
+        let request = &exec.request;
+        let streams = Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
+        let launch = Launch {
+            root: self.0.options.run.join("runtime").display().to_string(),
+            id: exec.container.id.clone(),
+            bundle: String::new(),
+            exec: Some(process),
+            terminal: request.terminal,
+            stdin: request.stdin,
+            // There is one client, and what it types ends with it.
+            stdin_once: true,
+            attach: client.as_ref().map(|_| streams.into()),
+            systemd: self.0.options.systemd,
+            socket: at("monitor").display().to_string(),
+            exit: at("exit").display().to_string(),
+            log: None,
+        };
+        let pid = monitor::spawn(&self.0.options.runtime, &at("launch"), &launch, client).await?;
+        exec.state.send_modify(|state| (state.running, state.pid) = (true, pid));
+        let connection = Connection::open(&at("monitor"));
+        let (engine, exec, files) = (self.clone(), Arc::clone(exec), [at("launch"), at("exit"), at("monitor")]);
+        tokio::spawn(async move { engine.watch_exec(&exec, connection.ok(), files).await });
+        Ok(())
+    }
+
+    /// Waits for its end.
+    async fn watch_exec(&self, exec: &Arc<Exec>, connection: Option<Connection>, files: [PathBuf; 3]) {
+        let told = match connection {
+            Some(connection) => connection.exit().await,
+            None => None,
+        };
+        let exit = told.or_else(|| monitor::read_exit(&files[1]));
+        let code = exit.map_or(255, |exit| i32::from(exit.code));
+        for file in files {
+            // They go with the container, if not now.
+            let _ = std::fs::remove_file(file);
+        }
+        exec.state.send_modify(|state| (state.running, state.pid, state.exit_code) = (false, 0, Some(code)));
+        self.tell_of(&exec.container, "exec_die", &[("execID", exec.id.clone()), ("exitCode", code.to_string())]);
+        self.forget(exec);
+    }
+
+    /// Forgets one that has ended, after a while.
+    fn forget(&self, exec: &Arc<Exec>) {
+        let (engine, id) = (self.clone(), exec.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(KEEP).await;
+            lock(&engine.0.execs).remove(&id);
+        });
+    }
+
+    /// What is executed: the container's own process, with what was asked for.
+    async fn process_of(&self, exec: &Arc<Exec>, size: Option<(u16, u16)>) -> Result<Process> {
+        let (record, request) = (exec.container.record(), Arc::clone(&exec.request));
+        let rootfs = self.run_dir(&record.id).join("rootfs");
+        let place = self.place(&record);
+        blocking(move || {
+            let user = if request.user.is_empty() { &record.config.user } else { &request.user };
+            let found = crate::life::found_user(&rootfs, user, &record.host.groups)?;
+            let mut settings = crate::bundle::settings(&record, &found)?;
+            settings.args.clone_from(&request.args);
+            settings.env.extend(request.env.iter().cloned());
+            if !request.working_dir.is_empty() {
+                settings.working_dir.clone_from(&request.working_dir);
+            }
+            (settings.terminal, settings.init) = (request.terminal, false);
+            settings.security.privileged |= request.privileged;
+            let mut process = spec::build(&settings, &place)?.process.unwrap_or_default();
+            if let Some((rows, columns)) = size.filter(|_| request.terminal) {
+                process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
+            }
+            Ok(process)
+        })
+        .await
+    }
+
+    /// Gives the terminal of a further process a size.
+    pub async fn resize_exec(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        let exec = self.find_exec(id)?;
+        if !exec.state.borrow().running {
+            return Err(Error::Conflict(format!("exec {id} is not running")));
+        }
+        resize(&self.run_dir(&exec.container.id).join(format!("exec-{id}.monitor")), rows, columns).await
+    }
+
+    /// Waits for the end of a further process; gives its exit status.
+    pub async fn wait_exec(&self, id: &str) -> Result<i32> {
+        let exec = self.find_exec(id)?;
+        let mut watch = exec.state.subscribe();
+        let found = watch.wait_for(|state| state.exit_code.is_some()).await;
+        Ok(found.map_err(|_| Error::Closed)?.exit_code.unwrap_or_default())
+    }
+
+    /// Runs a program in a container to its end: its exit status and the beginning of what it wrote.
+    pub(crate) async fn run_in(&self, container: &str, request: CreateExec, most: usize) -> Result<(i32, Vec<u8>)> {
+        use tokio::io::AsyncReadExt as _;
+        let id = self.create_exec(container, request)?;
+        let attached = self.start_exec(&id, false, None).await?;
+        let mut output = Vec::new();
+        if let Some(mut attached) = attached {
+            let mut head = [0; 8];
+            while attached.socket.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+                let before = output.len();
+                let got = (&mut attached.socket).take(length.into()).read_to_end(&mut output).await;
+                got.context(|| "read what the program wrote".to_owned())?;
+                output.truncate(before.max(most));
+            }
+        }
+        Ok((self.wait_exec(&id).await?, output))
+    }
+}
+
+fn check_running(container: &Container) -> Result<()> {
+    match container.state().status {
+        Status::Running => Ok(()),
+        Status::Paused => {
+            let id = &container.id;
+            Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec")))
+        }
+        Status::Restarting => {
+            let id = &container.id;
+            Err(Error::Conflict(format!("Container {id} is restarting, wait until the container is running")))
+        }
+        _ => Err(Error::Conflict(format!("container {} is not running", container.id))),
+    }
+}

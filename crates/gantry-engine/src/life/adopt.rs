@@ -1,0 +1,157 @@
+//! Finding again what runs when the engine starts, and clearing up after what does not.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gantry_model::oci::state::Status as Kernel;
+
+use crate::container::Status;
+use crate::engine::{Engine, blocking};
+use crate::error::{Context, Result};
+use crate::monitor::{self, Connection};
+use crate::request::Restart;
+use crate::rootfs;
+use crate::table::Container;
+
+use super::start::{container_id, remove_run_dir};
+
+impl Engine {
+    /// Adopts the containers that there are; each by itself, so that one that is damaged holds up no other.
+    pub(crate) async fn adopt(&self) {
+        if let Err(error) = self.clear_strangers().await {
+            tracing::warn!("clear up: {error}");
+        }
+        for container in self.read().all() {
+            if let Err(error) = self.adopt_one(&container).await {
+                tracing::warn!("adopt container {}: {error}", container.id);
+            }
+        }
+    }
+
+    /// Finds out what became of a container while the engine was away.
+    async fn adopt_one(&self, container: &Arc<Container>) -> Result<()> {
+        let dir = self.run_dir(&container.id);
+        let before = container.state();
+        let was_up = before.status.is_running();
+        if !dir.exists() {
+            self.without_a_run(container, was_up).await;
+            return Ok(());
+        }
+        if let Some(exit) = monitor::read_exit(&dir.join("exit")) {
+            if before.finished == exit.finished as i64 {
+                // That was dealt with, but for the last of it.
+                self.take_back(container).await;
+                self.without_a_run(container, false).await;
+                return Ok(());
+            }
+            self.settle_running(container, 0, &dir);
+            self.after(container, Some(exit)).await;
+            return Ok(());
+        }
+        let id = container_id(&container.id)?;
+        let report = self.runtime(move |runtime| Ok(runtime.report(&id).map(|report| (report.record.pid, report.status))));
+        match (Connection::open(&dir.join("monitor")), report.await?) {
+            (Ok(connection), Ok((pid, Kernel::Running | Kernel::Paused))) => {
+                self.settle_running(container, pid, &dir);
+                self.watch_over(container, connection);
+            }
+            (Ok(connection), Ok((_, Kernel::Stopped))) => {
+                // It ends right now.
+                self.settle_running(container, 0, &dir);
+                self.watch_over(container, connection);
+            }
+            // A start that was cut off before the process ran: it has not run.
+            (_, Ok((_, Kernel::Creating | Kernel::Created))) => {
+                self.take_back(container).await;
+                self.without_a_run(container, false).await;
+            }
+            // Its monitor is gone, with or without it.
+            _ => {
+                if was_up || before.status == Status::Created {
+                    self.settle_running(container, 0, &dir);
+                    self.after(container, None).await;
+                } else {
+                    self.take_back(container).await;
+                    self.without_a_run(container, was_up).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A container of which nothing runs: it has not, or the machine was started since.
+    async fn without_a_run(&self, container: &Arc<Container>, was_up: bool) {
+        let record = container.record();
+        if was_up {
+            self.after(container, None).await;
+            return;
+        }
+        if container.state().status == Status::Removing {
+            // The removal was not carried out.
+            container.change(|state| state.status = Status::Exited);
+        } else if record.host.auto_remove && container.state().status == Status::Exited {
+            self.remove_at_the_end(container).await;
+            return;
+        }
+        let state = container.state();
+        let due = match record.host.restart {
+            Restart::Always => state.started != 0,
+            Restart::UnlessStopped => state.started != 0 && !state.stopped_by_hand,
+            Restart::OnFailure(_) | Restart::No => false,
+        };
+        if state.status == Status::Restarting || (due && state.status == Status::Exited) {
+            container.change(|state| state.status = Status::Restarting);
+            self.plan_restart(container, true);
+        }
+    }
+
+    /// The state of a container that runs, of which only the kernel may know yet.
+    fn settle_running(&self, container: &Arc<Container>, pid: i32, dir: &std::path::Path) {
+        use std::os::unix::fs::MetadataExt as _;
+        let started = std::fs::metadata(dir.join("launch.json")).map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
+        container.change(|state| {
+            if !state.status.is_running() {
+                (state.status, state.started) = (Status::Running, started);
+            }
+            state.pid = pid;
+        });
+    }
+
+    /// Clears up directories of containers that are not there: their removal, or their making, was cut off.
+    async fn clear_strangers(&self) -> Result<()> {
+        let known: HashSet<String> = self.read().all().iter().map(|container| container.id.clone()).collect();
+        let (roots, runs) = (self.0.options.root.join("containers"), self.0.options.run.join("containers"));
+        let strangers = blocking(move || {
+            let mut found = HashSet::new();
+            for dir in [&roots, &runs] {
+                let what = || format!("read {}", dir.display());
+                for entry in std::fs::read_dir(dir).context(what)? {
+                    let name = entry.context(what)?.file_name().to_string_lossy().into_owned();
+                    if !known.contains(&name) {
+                        found.insert(name);
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+        for id in strangers {
+            tracing::info!("clear up after container {id}, which is not there");
+            if let Ok(runtime_id) = container_id(&id) {
+                let gone = self.runtime(move |runtime| match runtime.delete(&runtime_id, true) {
+                    Err(gantry_runtime::Error::NotFound(_)) | Ok(()) => Ok(()),
+                    Err(error) => Err(error.into()),
+                });
+                gone.await?;
+            }
+            let dir = self.run_dir(&id);
+            blocking(move || {
+                rootfs::unmount_all(&dir.join("rootfs"))?;
+                remove_run_dir(&dir)
+            })
+            .await?;
+            self.clear(&id).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The life of a container: made, started, watched over, ended, removed, and found again after a start of the engine.
+
+mod adopt;
+mod create;
+mod manage;
+mod remove;
+mod start;
+mod supervise;
+mod wait;
+
+pub use create::Made;
+pub(crate) use start::found_user;
+pub use wait::Ended;

@@ -1,0 +1,73 @@
+//! Removing containers.
+
+use std::sync::Arc;
+
+use crate::container::Status;
+use crate::db::{Row, Table};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::request::RemoveOptions;
+use crate::table::Container;
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// It runs and force was not asked for, or it is being removed already.
+    pub async fn remove(&self, asked: &str, options: RemoveOptions) -> Result<()> {
+        let container = self.find(asked)?;
+        let status = container.state().status;
+        if status.is_running() || status == Status::Restarting {
+            if !options.force {
+                let hint = match status {
+                    Status::Paused => "container is paused and must be unpaused first",
+                    Status::Restarting => "container is restarting: stop the container before removing or force remove",
+                    _ => "container is running: stop the container before removing or force remove",
+                };
+                return Err(Error::Conflict(format!("cannot remove container {:?}: {hint}", container.record().name_path())));
+            }
+            self.end_by_force(&container).await?;
+        }
+        self.remove_stopped(&container, options.volumes).await
+    }
+
+    /// Removes a container that does not run.
+    async fn remove_stopped(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        let life = container.life.lock().await;
+        let before = container.state().status;
+        if container.watch().borrow().gone {
+            return Err(Error::NoSuch("container", container.id.clone()));
+        }
+        if before == Status::Removing {
+            let words = format!("removal of container {} is already in progress", container.record().name);
+            return Err(Error::Conflict(words));
+        }
+        if before.is_running() {
+            return Err(Error::Conflict(format!("container {} was started meanwhile", container.record().name)));
+        }
+        container.next_turn();
+        container.change(|state| state.status = Status::Removing);
+        let rows = vec![Row::remove(Table::Containers, &container.id), Row::remove(Table::States, &container.id)];
+        if let Err(error) = self.0.db.write(rows).await {
+            container.change(|state| state.status = before);
+            return Err(error);
+        }
+        // From here on it is not there; what is left of it on the disk is cleared now or when the engine starts.
+        self.write().remove(container);
+        self.clear_run(container).await;
+        self.clear(&container.id).await;
+        let _ = volumes;
+        container.say_gone();
+        self.tell_of(container, "destroy", &[]);
+        drop(life);
+        Ok(())
+    }
+
+    /// Removes a container that was to go with its end.
+    pub(super) async fn remove_at_the_end(&self, container: &Arc<Container>) {
+        match self.remove_stopped(container, true).await {
+            Err(error) if !error.is_missing() => tracing::warn!("remove container {}: {error}", container.id),
+            _ => {}
+        }
+    }
+}

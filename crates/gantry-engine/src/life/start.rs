@@ -1,0 +1,261 @@
+//! Starting a container: its root file system, its files, its network, then the monitor with its process, then the process
+//! itself. What was made is taken back if anything fails.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_model::ContainerId;
+use gantry_model::monitor::{Attach, Launch, LogFile, LogFormat};
+
+use crate::bundle::{self, Found};
+use crate::container::{Record, Status};
+use crate::engine::{Engine, blocking, make_dir};
+use crate::error::{Context, Error, Result};
+use crate::monitor::{self, Connection};
+use crate::request::NetworkMode;
+use crate::rootfs;
+use crate::settings::Namespace;
+use crate::spec::{self, Place};
+use crate::table::{Container, lock};
+
+impl Engine {
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// It runs already, or something that it needs is not to be had; nothing is left of the try then.
+    pub async fn start(&self, asked: &str) -> Result<()> {
+        let container = self.find(asked)?;
+        let life = container.life.lock().await;
+        match container.state().status {
+            Status::Running => return Err(Error::NotModified(format!("container {asked} is running"))),
+            Status::Paused => {
+                return Err(Error::Conflict("cannot start a paused container, try unpause instead".to_owned()));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::Conflict("container is marked for removal and cannot be started".to_owned()));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        container.next_turn();
+        container.change(|state| (state.restarts, state.stopped_by_hand) = (0, false));
+        let started = self.launch(&container).await;
+        drop(life);
+        if started.is_err() && container.record().host.auto_remove {
+            self.remove_at_the_end(&container).await;
+        }
+        started
+    }
+
+    /// Makes the process of a container and starts it. Who calls this holds the container's life.
+    pub(super) async fn launch(&self, container: &Arc<Container>) -> Result<()> {
+        let started = match self.prepare(container).await {
+            Ok(launch) => self.begin(container, launch).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = started else { return Ok(()) };
+        // Who attached in advance learns that nothing comes.
+        lock(&container.early).clear();
+        self.take_back(container).await;
+        let code = match &error {
+            Error::Start { code, .. } => *code,
+            _ => 128,
+        };
+        container.change(|state| {
+            if state.status == Status::Restarting {
+                state.status = Status::Exited;
+            }
+            (state.exit_code, state.error, state.pid) = (code, error.to_string(), 0);
+        });
+        self.keep_state(container);
+        Err(error)
+    }
+
+    /// Makes everything that the process needs.
+    async fn prepare(&self, container: &Arc<Container>) -> Result<Launch> {
+        let record = container.record();
+        let network = self.prepare_network(container).await?;
+        let work = Work {
+            run: self.run_dir(&record.id),
+            root: self.root_dir(&record.id),
+            store: self.images().store().clone(),
+            place: self.place(&record),
+            network,
+            record,
+        };
+        let mut launch = blocking(move || work.bundle()).await?;
+        launch.root = self.0.options.run.join("runtime").display().to_string();
+        launch.systemd = self.0.options.systemd;
+        Ok(launch)
+    }
+
+    /// What the configuration says of the place.
+    pub(crate) fn place(&self, record: &Record) -> Place {
+        let parent = &record.host.cgroup_parent;
+        let parent = if parent.is_empty() { &self.0.options.cgroup_parent } else { parent };
+        Place {
+            root: self.run_dir(&record.id).join("rootfs").display().to_string(),
+            cgroup: format!("/{}/{}", parent.trim_matches('/'), record.id),
+            init: self.0.options.runtime.display().to_string(),
+            capabilities: self.0.capabilities.clone(),
+            ..Place::default()
+        }
+    }
+
+    /// Starts the monitor, gives it those who are attached, and lets the process go.
+    async fn begin(&self, container: &Arc<Container>, mut launch: Launch) -> Result<()> {
+        let dir = self.run_dir(&container.id);
+        let mut early = std::mem::take(&mut *lock(&container.early)).into_iter();
+        let first = early.next();
+        launch.attach = first.as_ref().map(|(attach, _)| *attach);
+        let socket = PathBuf::from(&launch.socket);
+        let client = first.map(|(_, socket)| socket);
+        let pid = monitor::spawn(&self.0.options.runtime, &dir.join("launch.json"), &launch, client).await?;
+        let what = || format!("connect to the monitor at {}", socket.display());
+        let connection = Connection::open(&socket).context(what)?;
+        for (Attach { stdin, stdout, stderr }, client) in early {
+            let request = gantry_model::monitor::Request::Attach { stdin, stdout, stderr };
+            connection.ask(request, Some(client)).await.context(what)?;
+        }
+        let id = container_id(&container.id)?;
+        self.runtime(move |runtime| runtime.start(&id, None).map_err(|error| monitor::failed(&error.to_string()))).await?;
+        let started = self.now();
+        container.change(|state| {
+            (state.status, state.pid, state.started) = (Status::Running, pid, started);
+            (state.exit_code, state.error, state.oom_killed) = (0, String::new(), false);
+            state.finished = if state.finished == 0 { 0 } else { state.finished };
+        });
+        self.keep_state(container);
+        self.tell_of(container, "start", &[]);
+        self.watch_over(container, connection);
+        Ok(())
+    }
+
+    /// Takes back what a start made.
+    pub(super) async fn take_back(&self, container: &Arc<Container>) {
+        self.end_processes(container).await;
+        self.clear_mounts(container).await;
+        self.clear_run(container).await;
+    }
+
+    /// Ends whatever the runtime knows of a container.
+    pub(super) async fn end_processes(&self, container: &Arc<Container>) {
+        let Ok(id) = container_id(&container.id) else { return };
+        let gone = self.runtime(move |runtime| match runtime.delete(&id, true) {
+            Err(gantry_runtime::Error::NotFound(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        });
+        if let Err(error) = gone.await {
+            tracing::warn!("end container {}: {error}", container.id);
+        }
+    }
+
+    /// Takes the network and the mounts of a container away that does not run.
+    pub(super) async fn clear_mounts(&self, container: &Arc<Container>) {
+        self.clear_network(container).await;
+        let rootfs = self.run_dir(&container.id).join("rootfs");
+        if let Err(error) = blocking(move || rootfs::unmount_all(&rootfs)).await {
+            tracing::warn!("clear up after container {}: {error}", container.id);
+        }
+    }
+
+    /// Removes what a container has only while it runs; its mounts are gone.
+    pub(super) async fn clear_run(&self, container: &Arc<Container>) {
+        let dir = self.run_dir(&container.id);
+        let cleared = blocking(move || remove_run_dir(&dir));
+        if let Err(error) = cleared.await {
+            tracing::warn!("clear up after container {}: {error}", container.id);
+        }
+    }
+
+    /// The network of a container, made if it is its own.
+    async fn prepare_network(&self, container: &Arc<Container>) -> Result<Namespace> {
+        Ok(match &container.record().network.mode {
+            NetworkMode::Host => Namespace::Host,
+            _ => Namespace::Own,
+        })
+    }
+
+    /// Takes the network of a container away.
+    async fn clear_network(&self, container: &Arc<Container>) {
+        container.change(|state| {
+            state.endpoints.clear();
+            state.ports.clear();
+        });
+    }
+}
+
+/// Removes a run directory. What is still mounted in it must not be gone into, so the mount point goes first.
+pub(super) fn remove_run_dir(dir: &Path) -> Result<()> {
+    let done = |removed: std::io::Result<()>| match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    done(std::fs::remove_dir(dir.join("rootfs")))
+        .and_then(|()| done(std::fs::remove_dir_all(dir)))
+        .context(|| format!("remove {}", dir.display()))
+}
+
+/// The identifier that the runtime knows a container by.
+pub(crate) fn container_id(id: &str) -> Result<ContainerId> {
+    ContainerId::new(id).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// Who a process runs as, by the files of its container.
+pub(crate) fn found_user(_rootfs: &Path, user: &str, _groups: &[String]) -> Result<Found> {
+    let uid = if user.is_empty() { 0 } else { user.parse().map_err(|_| Error::Invalid(user.to_owned()))? };
+    Ok(Found { user: gantry_model::oci::spec::User { uid, ..Default::default() }, ..Found::default() })
+}
+
+/// What the files of a start are made from.
+struct Work {
+    run: PathBuf,
+    root: PathBuf,
+    store: gantry_store::Store,
+    place: Place,
+    network: Namespace,
+    record: Arc<Record>,
+}
+
+impl Work {
+    /// Mounts the root file system and writes the bundle.
+    fn bundle(self) -> Result<Launch> {
+        make_dir(&self.run)?;
+        let rootfs = self.run.join("rootfs");
+        // Of a start that a crash cut off.
+        rootfs::unmount_all(&rootfs)?;
+        rootfs::mount(&self.store, &self.record.id, &rootfs)?;
+        let (config, host) = (&self.record.config, &self.record.host);
+        let found = found_user(&rootfs, &config.user, &host.groups)?;
+        let found = Found { network: self.network.clone(), ..found };
+        let settings = bundle::settings(&self.record, &found)?;
+        let spec = spec::build(&settings, &self.place)?;
+        let config = self.run.join("config.json");
+        let text = serde_json::to_vec(&spec).unwrap_or_default();
+        std::fs::write(&config, text).context(|| format!("write {}", config.display()))?;
+        Ok(self.launch())
+    }
+
+    fn launch(&self) -> Launch {
+        let path = |name: &str| self.run.join(name).display().to_string();
+        let config = &self.record.config;
+        Launch {
+            root: String::new(),
+            id: self.record.id.clone(),
+            bundle: self.run.display().to_string(),
+            exec: None,
+            terminal: config.terminal,
+            stdin: config.stdin_open,
+            stdin_once: config.stdin_once,
+            attach: None,
+            systemd: false,
+            socket: path("monitor"),
+            exit: path("exit"),
+            log: Some(LogFile {
+                path: self.root.join("log").display().to_string(),
+                format: LogFormat::Local,
+                max_size: 10 << 20,
+                max_files: 5,
+            }),
+        }
+    }
+}
