@@ -1,9 +1,11 @@
-//! Route netlink, as far as a runtime needs it: bringing links up, and moving one into another network namespace with
-//! what belongs to it (rtnetlink(7); runtime specification, Network Devices).
+//! Netlink. [`Socket`] is what a runtime needs: bringing links up, and moving one into another network namespace with
+//! what belongs to it (rtnetlink(7); runtime specification, Network Devices). It asks one question at a time, and the
+//! answer is waited for. [`Channel`] is what an engine needs: many messages at once, for routes and for netfilter.
 //!
-//! One socket, one question at a time, and the answer is waited for. Every length that comes from the kernel is checked
-//! before it is believed.
+//! Every length that comes from the kernel is checked before it is believed.
 
+mod batch;
+mod channel;
 mod message;
 mod transfer;
 
@@ -18,6 +20,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::ns;
 
+pub use batch::{Batch, Body};
+pub use channel::{Channel, Refused, Subsystem, attributes};
 pub use transfer::move_link;
 
 const RTM_NEWLINK: u16 = 16;
@@ -183,33 +187,14 @@ impl Socket {
     /// A socket of the calling thread's network namespace.
     pub fn new() -> io::Result<Self> {
         let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        // Explanations in answers, no copies of the question, and filters in dumps. Each is a convenience that old
-        // kernels lack: without it answers are longer, and are read all the same.
-        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
-            let on: libc::c_int = 1;
-            let size = size_of_val(&on) as libc::socklen_t;
-            // SAFETY: the value has the size given, and is only read.
-            let _ = unsafe {
-                libc::setsockopt(
-                    fd.as_raw_fd(),
-                    libc::SOL_NETLINK,
-                    option,
-                    (&raw const on).cast::<libc::c_void>(),
-                    size,
-                )
-            };
-        }
+        let fd = with_options(fd);
         Ok(Self { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
     /// A socket of the network namespace that `namespace` is open on. It is made by a thread that lives no longer, so
     /// that the calling thread's namespace never changes, whatever fails.
     pub fn in_namespace(namespace: BorrowedFd<'_>) -> io::Result<Self> {
-        let make = || ns::setns(namespace, libc::CLONE_NEWNET).and_then(|()| Self::new());
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, make)?;
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
-        })
+        in_thread(namespace, Self::new)
     }
 
     /// The device of a name.
@@ -344,7 +329,7 @@ impl Socket {
         let mut whole = true;
         let mut seen = 0;
         loop {
-            let length = self.receive()?;
+            let length = receive(self.fd.as_fd(), &mut self.buffer, RecvFlags::empty())?;
             let Some(received) = self.buffer.get(..length) else {
                 return Err(io::Error::from_raw_os_error(libc::EMSGSIZE).into());
             };
@@ -368,25 +353,45 @@ impl Socket {
             }
         }
     }
+}
 
-    /// Receives a datagram of the kernel's into the buffer, and returns its length. Others may send to the socket too:
-    /// what they send is dropped.
-    fn receive(&mut self) -> io::Result<usize> {
-        loop {
-            let flags = RecvFlags::TRUNC;
-            let (_, length, sender) = rustix::io::retry_on_intr(|| {
-                rustix::net::recvfrom(self.fd.as_fd(), self.buffer.as_mut_slice(), flags)
-            })?;
-            let kernel =
-                sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok()).is_some_and(|a| a.pid() == 0);
-            if !kernel {
-                continue;
-            }
-            if length > self.buffer.len() {
-                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-            }
-            return Ok(length);
+/// Does something in another network namespace, in a thread of its own.
+fn in_thread<T: Send>(namespace: BorrowedFd<'_>, make: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let make = || ns::setns(namespace, libc::CLONE_NEWNET).and_then(|()| make());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, make)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
+    })
+}
+
+/// Asks for explanations in answers, no copies of the question, and filters in dumps. Each is a convenience that old
+/// kernels lack: without it answers are longer, and are read all the same.
+fn with_options(fd: OwnedFd) -> OwnedFd {
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
+        let on: libc::c_int = 1;
+        let size = size_of_val(&on) as libc::socklen_t;
+        // SAFETY: the value has the size given, and is only read.
+        let _ = unsafe {
+            libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast::<libc::c_void>(), size)
+        };
+    }
+    fd
+}
+
+/// Receives a datagram of the kernel's into a buffer, and returns its length. Others may send to the socket too: what
+/// they send is dropped.
+fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+    loop {
+        let (_, length, sender) =
+            rustix::io::retry_on_intr(|| rustix::net::recvfrom(fd, &mut *buffer, flags | RecvFlags::TRUNC))?;
+        let kernel = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok()).is_some_and(|a| a.pid() == 0);
+        if !kernel {
+            continue;
         }
+        if length > buffer.len() {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        return Ok(length);
     }
 }
 

@@ -1,13 +1,14 @@
 //! The form of netlink messages: headers, attributes, verdicts (netlink(7)).
 
 /// Length of `struct nlmsghdr`, in bytes.
-const HEADER: usize = 16;
+pub const HEADER: usize = 16;
 /// Length of an attribute's header, in bytes.
-const ATTRIBUTE: usize = 4;
+pub const ATTRIBUTE: usize = 4;
 /// Length of the number and the header with which an acknowledgement begins.
 const VERDICT: usize = 4 + HEADER;
 
-const NLM_F_REQUEST: u16 = 1;
+/// The message asks for something.
+pub const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
@@ -20,7 +21,8 @@ const FORM_BITS: u16 = 0xc000;
 /// Longest explanation that is repeated in an error, in characters.
 const MAX_DETAIL: usize = 256;
 
-fn aligned(length: usize) -> usize {
+/// A length with the padding behind it.
+pub fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
