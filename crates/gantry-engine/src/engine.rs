@@ -7,6 +7,8 @@ use gantry_images::Images;
 use gantry_model::names::capability::CapSet;
 use gantry_runtime::{Runtime, Warn};
 use rustix::mount::{MountFlags, MountPropagationFlags};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::container::{Record, State, View};
 use crate::db::{Db, Row, Table};
@@ -15,6 +17,9 @@ use crate::exec::Execs;
 use crate::events::{Event, Events, Listener, Subject};
 use crate::request::LogConfig;
 use crate::table::{Container, Containers, Counts};
+
+/// How long what is being done may take to be cut off.
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) db: Db,
     pub(crate) events: Events,
+    /// Whether the engine ends.
+    closing: watch::Sender<bool>,
     /// Further processes.
     pub(crate) execs: Execs,
     /// Capabilities that the kernel knows.
@@ -78,9 +85,32 @@ impl Engine {
         db.write_soon(states.keys().map(|id| Row::remove(Table::States, id)).collect());
         let (events, containers) = (Events::default(), RwLock::new(containers));
         let capabilities = capabilities()?;
-        let engine = Self(Arc::new(Inner { options, images, db, events, execs: Execs::default(), capabilities, containers }));
+        let (execs, closing) = (Execs::default(), watch::Sender::default());
+        let inner = Inner { options, images, db, events, closing, execs, capabilities, containers };
+        let engine = Self(Arc::new(inner));
         engine.adopt().await;
         Ok(engine)
+    }
+
+    /// Ends the engine; containers run on. What is being done is cut off, as by a crash, and found again.
+    pub async fn close(self) {
+        self.0.closing.send_replace(true);
+        let until = tokio::time::Instant::now() + CLOSE;
+        while Arc::strong_count(&self.0) > 1 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Does something beside, until it is done or the engine ends.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut closing = self.0.closing.subscribe();
+        let task = async move {
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = work => {}
+            }
+        };
+        tokio::spawn(task).abort_handle()
     }
 
     /// The images.

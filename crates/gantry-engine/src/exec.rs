@@ -159,7 +159,7 @@ impl Engine {
         exec.state.send_modify(|state| (state.running, state.pid) = (true, pid));
         let connection = Connection::open(&at("monitor"));
         let (engine, exec, files) = (self.clone(), Arc::clone(exec), [at("launch"), at("exit"), at("monitor")]);
-        tokio::spawn(async move { engine.watch_exec(&exec, connection.ok(), files).await });
+        self.spawn(async move { engine.watch_exec(&exec, connection.ok(), files).await });
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Engine {
     /// Forgets one that has ended, after a while.
     fn forget(&self, exec: &Arc<Exec>) {
         let (engine, id) = (self.clone(), exec.id.clone());
-        tokio::spawn(async move {
+        self.spawn(async move {
             tokio::time::sleep(KEEP).await;
             lock(&engine.0.execs).remove(&id);
         });

@@ -24,7 +24,7 @@ impl Engine {
     /// Begins to watch over a container.
     pub(super) fn watch_over(&self, container: &Arc<Container>, connection: Connection) {
         let (engine, container) = (self.clone(), Arc::clone(container));
-        tokio::spawn(async move {
+        self.spawn(async move {
             let told = connection.exit().await;
             engine.after(&container, told).await;
         });
@@ -91,7 +91,7 @@ impl Engine {
         let tries = if steady { 0 } else { container.state().restarts.min(16) };
         let pause = (PAUSE[0] * (1 << tries)).min(PAUSE[1]);
         let (engine, container) = (self.clone(), Arc::clone(container));
-        tokio::spawn(async move {
+        self.spawn(async move {
             tokio::time::sleep(pause).await;
             let life = container.life.lock().await;
             if *crate::table::lock(&container.turn) != turn || container.state().status != Status::Restarting {

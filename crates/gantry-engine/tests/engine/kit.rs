@@ -1,0 +1,146 @@
+//! An engine in a directory of its own, with an image of busybox.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gantry_distribution::{Anonymous, Client};
+use gantry_engine::request::{Config, CreateContainer, Network, NetworkMode, RemoveOptions, Streams, WaitFor};
+use gantry_engine::{Engine, Options};
+use gantry_images::{ImportOptions, Images};
+use gantry_store::Store;
+
+/// A place for an engine, removed with all that runs in it.
+pub struct Place {
+    pub path: PathBuf,
+    pub name: String,
+}
+
+#[allow(clippy::disallowed_methods)]
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
+}
+
+impl Place {
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("ge{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self { path, name }
+    }
+
+    pub fn options(&self) -> Options {
+        let program = std::env::current_exe().unwrap();
+        let runtime = program.ancestors().nth(2).unwrap().join("gantry-oci");
+        assert!(runtime.exists(), "{} is missing: cargo build -p gantry-oci", runtime.display());
+        Options {
+            root: self.path.join("root"),
+            run: self.path.join("run"),
+            runtime,
+            cgroup_parent: self.name.clone(),
+            systemd: false,
+            prefix: "gt".to_owned(),
+            log: gantry_engine::request::LogConfig::default(),
+            clock: now,
+        }
+    }
+
+    /// Opens the engine, with its image.
+    pub async fn open(&self) -> Engine {
+        let store = Store::open(&self.path.join("root"), gantry_store::Options::default()).unwrap();
+        let client = Client::new(gantry_distribution::Config::default(), std::sync::Arc::new(Anonymous)).unwrap();
+        let images = Images::new(store, client);
+        if images.find("busybox").await.is_err() {
+            let name = Some("busybox:latest".parse().unwrap());
+            let changes = vec!["CMD [\"sh\"]".to_owned(), "ENV PATH=/bin".to_owned()];
+            images.import(std::io::Cursor::new(busybox()), ImportOptions { name, changes, ..ImportOptions::default() }).await.unwrap();
+        }
+        Engine::open(self.options(), images).await.unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whatever a failed test left running.
+        let id = format!("/{}/", self.name);
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            if cgroup.contains(&id)
+                && let Ok(pid) = entry.file_name().to_string_lossy().parse()
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let below = self.path.display().to_string();
+        for at in mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| at.starts_with(&below)) {
+            let _ = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
+        }
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A root file system with busybox in it, as an archive.
+fn busybox() -> Vec<u8> {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("busybox-{}-{}", std::process::id(), now()));
+    for below in ["bin", "etc", "tmp", "proc", "sys", "dev", "root"] {
+        std::fs::create_dir_all(dir.join(below)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
+    for name in ["sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc"] {
+        std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
+    }
+    std::fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:u:/home/user:/bin/sh\n").unwrap();
+    std::fs::write(dir.join("etc/group"), "root:x:0:\nuser:x:1001:\nmore:x:1002:user\n").unwrap();
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&dir).args(["-c", "."]).stdout(std::process::Stdio::piped());
+    let mut child = tar.spawn().unwrap();
+    let mut bytes = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    std::fs::remove_dir_all(&dir).unwrap();
+    bytes
+}
+
+/// A container that runs a line of shell, without a network.
+pub fn shell(line: &str) -> CreateContainer {
+    CreateContainer {
+        image: "busybox".to_owned(),
+        config: Config { cmd: Some(vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]), ..Config::default() },
+        network: Network { mode: NetworkMode::None, ..Network::default() },
+        ..CreateContainer::default()
+    }
+}
+
+/// Runs a container to its end: its exit status, and what it wrote to each stream.
+pub async fn run(engine: &Engine, request: CreateContainer) -> (i32, String, String) {
+    let id = engine.create(request).await.unwrap().id;
+    let attached = engine.attach(&id, Streams { stdin: false, stdout: true, stderr: true }).await.unwrap();
+    let ended = engine.wait(&id, WaitFor::NextExit).unwrap();
+    engine.start(&id).await.unwrap();
+    let (out, err) = read(attached).await;
+    let code = ended.await.unwrap().code;
+    engine.remove(&id, RemoveOptions::default()).await.unwrap();
+    (code, out, err)
+}
+
+/// All that comes over a connection, by stream.
+pub async fn read(mut attached: gantry_engine::Attached) -> (String, String) {
+    use tokio::io::AsyncReadExt as _;
+    let mut bytes = Vec::new();
+    tokio::time::timeout(Duration::from_secs(30), attached.socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    if attached.terminal {
+        return (String::from_utf8(bytes).unwrap(), String::new());
+    }
+    let (mut out, mut err, mut rest) = (Vec::new(), Vec::new(), &bytes[..]);
+    while let [stream, _, _, _, a, b, c, d, more @ ..] = rest {
+        let (data, after) = more.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+        if *stream == 1 { out.extend(data) } else { err.extend(data) }
+        rest = after;
+    }
+    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}

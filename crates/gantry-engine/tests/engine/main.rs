@@ -1,0 +1,4 @@
+//! The engine with real containers, as root: their lives, their streams, and what becomes of them without it.
+
+mod kit;
+mod life;
