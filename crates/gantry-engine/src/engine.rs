@@ -15,7 +15,9 @@ use crate::db::{Db, Row, Table};
 use crate::error::{Context, Error, Result};
 use crate::exec::Execs;
 use crate::events::{Event, Events, Listener, Subject};
-use crate::request::LogConfig;
+use crate::network::{Joined, NetworkRecord, Networks};
+use crate::request::{LogConfig, NetworkMode};
+use crate::settings::Namespace;
 use crate::table::{Container, Containers, Counts};
 
 /// How long what is being done may take to be cut off.
@@ -52,6 +54,11 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) db: Db,
     pub(crate) events: Events,
+    pub(crate) networks: Networks,
+    /// Held by who makes or removes a network.
+    pub(crate) making: tokio::sync::Mutex<()>,
+    /// Whether what there was is found again, so that more may be started.
+    ready: watch::Sender<bool>,
     /// Whether the engine ends.
     closing: watch::Sender<bool>,
     /// Further processes.
@@ -71,9 +78,10 @@ impl Engine {
             make_dir(&dir)?;
         }
         keep_mounts_to_ourselves(&options.run)?;
-        let (db, (records, mut states)) = Db::open(&options.root.join("engine.redb"), |rows| {
+        let (db, (records, mut states, networks)) = Db::open(&options.root.join("engine.redb"), |rows| {
             let states = rows.all::<State>(Table::States)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
-            Ok((rows.all::<Record>(Table::Containers)?, states))
+            let networks = rows.all::<NetworkRecord>(Table::Networks)?;
+            Ok((rows.all::<Record>(Table::Containers)?, states, networks))
         })?;
         let mut containers = Containers::default();
         for (id, record) in records {
@@ -85,10 +93,26 @@ impl Engine {
         db.write_soon(states.keys().map(|id| Row::remove(Table::States, id)).collect());
         let (events, containers) = (Events::default(), RwLock::new(containers));
         let capabilities = capabilities()?;
+        let networks = networks.into_iter().map(|(_, network)| network).collect();
+        let networks = Networks::open(&options.prefix, networks)?;
         let (execs, closing) = (Execs::default(), watch::Sender::default());
-        let inner = Inner { options, images, db, events, closing, execs, capabilities, containers };
+        let inner = Inner {
+            options,
+            images,
+            db,
+            events,
+            networks,
+            making: tokio::sync::Mutex::default(),
+            ready: watch::Sender::default(),
+            closing,
+            execs,
+            capabilities,
+            containers,
+        };
         let engine = Self(Arc::new(inner));
         engine.adopt().await;
+        engine.settle_networks().await?;
+        engine.0.ready.send_replace(true);
         Ok(engine)
     }
 
@@ -99,6 +123,12 @@ impl Engine {
         while Arc::strong_count(&self.0) > 1 && tokio::time::Instant::now() < until {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+    }
+
+    /// Waits until what there was is found again.
+    pub(crate) async fn until_ready(&self) {
+        // The sender is there as long as the engine is.
+        let _ = self.0.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     /// Does something beside, until it is done or the engine ends.
@@ -174,7 +204,12 @@ impl Engine {
         View {
             log_path: self.root_dir(&container.id).join("log").display().to_string(),
             execs: self.execs_of(&container.id),
-            network_namespace: String::new(),
+            network_namespace: match record.network.mode {
+                NetworkMode::Bridge | NetworkMode::Named(_) if state.status.is_running() => {
+                    self.netns_path(&container.id).display().to_string()
+                }
+                _ => String::new(),
+            },
             record,
             state,
         }
@@ -204,6 +239,17 @@ impl Engine {
     /// What of a container is kept.
     pub(crate) fn root_dir(&self, id: &str) -> PathBuf {
         self.0.options.root.join("containers").join(id)
+    }
+
+    /// Writes down what a container has of networks, for who finds it again.
+    pub(crate) fn keep_joined(&self, container: &Container) -> Result<()> {
+        let state = container.state();
+        let joined = Joined {
+            namespace: Namespace::Path(self.netns_path(&container.id).display().to_string()),
+            endpoints: state.endpoints.iter().map(|(name, endpoint)| (name.clone(), endpoint.clone())).collect(),
+            ports: state.ports.clone(),
+        };
+        joined.write(&self.run_dir(&container.id))
     }
 
     /// Does something with the runtime where it may wait.

@@ -90,6 +90,9 @@ pub enum Error {
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] gantry_runtime::Error),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] gantry_net::Error),
     /// The database.
     #[error("{action}: the engine's database failed: {source}")]
     Database {
@@ -133,11 +136,14 @@ impl Error {
             Self::Image(error) if error.is_not_found() => Kind::NotFound,
             Self::Image(gantry_images::Error::Conflict(_)) => Kind::Conflict,
             Self::Image(gantry_images::Error::Invalid { .. }) => Kind::Invalid,
+            Self::Network(gantry_net::Error::Invalid { .. } | gantry_net::Error::OutsideOfSubnet { .. }) => Kind::Invalid,
+            Self::Network(gantry_net::Error::AddressInUse(_) | gantry_net::Error::Overlap { .. }) => Kind::Forbidden,
             Self::Closed => Kind::Unavailable,
             Self::Start { .. }
             | Self::Image(_)
             | Self::Store(_)
             | Self::Runtime(_)
+            | Self::Network(_)
             | Self::Database { .. }
             | Self::Damaged { .. }
             | Self::Io { .. } => Kind::Internal,

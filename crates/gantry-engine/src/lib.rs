@@ -19,6 +19,7 @@ mod life;
 mod merge;
 mod monitor;
 mod names;
+mod network;
 mod rootfs;
 mod table;
 
@@ -27,4 +28,5 @@ pub use engine::{Engine, Options};
 pub use error::{Error, Kind, Result};
 pub use exec::{ExecState, ExecView};
 pub use life::{Ended, Made};
+pub use network::{NetworkRecord, NetworkView};
 pub use table::Counts;

@@ -8,6 +8,7 @@ use gantry_model::oci::state::Status as Kernel;
 use crate::container::Status;
 use crate::engine::{Engine, blocking};
 use crate::error::{Context, Result};
+use crate::network::Joined;
 use crate::monitor::{self, Connection};
 use crate::request::Restart;
 use crate::rootfs;
@@ -21,8 +22,9 @@ impl Engine {
         if let Err(error) = self.clear_strangers().await {
             tracing::warn!("clear up: {error}");
         }
-        for container in self.read().all() {
-            if let Err(error) = self.adopt_one(&container).await {
+        let containers = self.read().all();
+        for container in &containers {
+            if let Err(error) = self.adopt_one(container).await {
                 tracing::warn!("adopt container {}: {error}", container.id);
             }
         }
@@ -65,15 +67,14 @@ impl Engine {
                 self.take_back(container).await;
                 self.without_a_run(container, false).await;
             }
-            // Its monitor is gone, with or without it.
+            (_, Err(gantry_runtime::Error::NotFound(_))) if !was_up => {
+                self.take_back(container).await;
+                self.without_a_run(container, false).await;
+            }
+            // Its monitor is gone, and with it who knew how it ends.
             _ => {
-                if was_up || before.status == Status::Created {
-                    self.settle_running(container, 0, &dir);
-                    self.after(container, None).await;
-                } else {
-                    self.take_back(container).await;
-                    self.without_a_run(container, was_up).await;
-                }
+                self.settle_running(container, 0, &dir);
+                self.after(container, None).await;
             }
         }
         Ok(())
@@ -109,7 +110,15 @@ impl Engine {
     fn settle_running(&self, container: &Arc<Container>, pid: i32, dir: &std::path::Path) {
         use std::os::unix::fs::MetadataExt as _;
         let started = std::fs::metadata(dir.join("launch.json")).map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
+        let joined = Joined::read(dir).unwrap_or_default();
+        if pid != 0
+            && let Err(error) = self.take_up(container, &joined)
+        {
+            tracing::warn!("take up the network of container {}: {error}", container.id);
+        }
         container.change(|state| {
+            state.endpoints = joined.endpoints.into_iter().collect();
+            state.ports = joined.ports;
             if !state.status.is_running() {
                 (state.status, state.started) = (Status::Running, started);
             }

@@ -11,10 +11,10 @@ use crate::bundle::{self, Found};
 use crate::container::{Record, Status};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
+use crate::network::Joined;
 use crate::monitor::{self, Connection};
 use crate::request::NetworkMode;
 use crate::rootfs;
-use crate::settings::Namespace;
 use crate::spec::{self, Place};
 use crate::table::{Container, lock};
 
@@ -73,13 +73,17 @@ impl Engine {
     /// Makes everything that the process needs.
     async fn prepare(&self, container: &Arc<Container>) -> Result<Launch> {
         let record = container.record();
-        let network = self.prepare_network(container).await?;
+        let joined = self.join(container).await?;
+        container.change(|state| {
+            state.endpoints = joined.endpoints.iter().cloned().collect();
+            state.ports.clone_from(&joined.ports);
+        });
         let work = Work {
             run: self.run_dir(&record.id),
             root: self.root_dir(&record.id),
             store: self.images().store().clone(),
             place: self.place(&record),
-            network,
+            joined,
             record,
         };
         let mut launch = blocking(move || work.bundle()).await?;
@@ -95,10 +99,21 @@ impl Engine {
         Place {
             root: self.run_dir(&record.id).join("rootfs").display().to_string(),
             cgroup: format!("/{}/{}", parent.trim_matches('/'), record.id),
+            files: self.files(record),
             init: self.0.options.runtime.display().to_string(),
             capabilities: self.0.capabilities.clone(),
             ..Place::default()
         }
+    }
+
+    /// Files that are mounted over those of the image: those of the container whose network it is.
+    fn files(&self, record: &Record) -> Vec<(String, String)> {
+        let whose = match &record.network.mode {
+            NetworkMode::Container(other) => self.find(other).map_or_else(|_| record.id.clone(), |other| other.id.clone()),
+            _ => record.id.clone(),
+        };
+        let dir = self.root_dir(&whose);
+        ["hosts", "hostname", "resolv.conf"].map(|name| (dir.join(name).display().to_string(), format!("/etc/{name}"))).into()
     }
 
     /// Starts the monitor, gives it those who are attached, and lets the process go.
@@ -151,7 +166,11 @@ impl Engine {
 
     /// Takes the network and the mounts of a container away that does not run.
     pub(super) async fn clear_mounts(&self, container: &Arc<Container>) {
-        self.clear_network(container).await;
+        self.leave(container).await;
+        container.change(|state| {
+            state.endpoints.clear();
+            state.ports.clear();
+        });
         let rootfs = self.run_dir(&container.id).join("rootfs");
         if let Err(error) = blocking(move || rootfs::unmount_all(&rootfs)).await {
             tracing::warn!("clear up after container {}: {error}", container.id);
@@ -165,22 +184,6 @@ impl Engine {
         if let Err(error) = cleared.await {
             tracing::warn!("clear up after container {}: {error}", container.id);
         }
-    }
-
-    /// The network of a container, made if it is its own.
-    async fn prepare_network(&self, container: &Arc<Container>) -> Result<Namespace> {
-        Ok(match &container.record().network.mode {
-            NetworkMode::Host => Namespace::Host,
-            _ => Namespace::Own,
-        })
-    }
-
-    /// Takes the network of a container away.
-    async fn clear_network(&self, container: &Arc<Container>) {
-        container.change(|state| {
-            state.endpoints.clear();
-            state.ports.clear();
-        });
     }
 }
 
@@ -212,7 +215,7 @@ struct Work {
     root: PathBuf,
     store: gantry_store::Store,
     place: Place,
-    network: Namespace,
+    joined: Joined,
     record: Arc<Record>,
 }
 
@@ -220,13 +223,14 @@ impl Work {
     /// Mounts the root file system and writes the bundle.
     fn bundle(self) -> Result<Launch> {
         make_dir(&self.run)?;
+        self.joined.write(&self.run)?;
         let rootfs = self.run.join("rootfs");
         // Of a start that a crash cut off.
         rootfs::unmount_all(&rootfs)?;
         rootfs::mount(&self.store, &self.record.id, &rootfs)?;
         let (config, host) = (&self.record.config, &self.record.host);
         let found = found_user(&rootfs, &config.user, &host.groups)?;
-        let found = Found { network: self.network.clone(), ..found };
+        let found = Found { network: self.joined.namespace.clone(), ..found };
         let settings = bundle::settings(&self.record, &found)?;
         let spec = spec::build(&settings, &self.place)?;
         let config = self.run.join("config.json");

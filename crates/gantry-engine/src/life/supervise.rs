@@ -93,6 +93,7 @@ impl Engine {
         let (engine, container) = (self.clone(), Arc::clone(container));
         self.spawn(async move {
             tokio::time::sleep(pause).await;
+            engine.until_ready().await;
             let life = container.life.lock().await;
             if *crate::table::lock(&container.turn) != turn || container.state().status != Status::Restarting {
                 return;

@@ -1,0 +1,526 @@
+//! A container joins networks when it starts, and leaves them when it ends.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_net::dns::{Member, View};
+use gantry_net::plan::EndpointPlan;
+use gantry_net::ports::PortRequest;
+use gantry_net::{Mac, Netns, PortMapping, create_netns, open_netns, plan, remove_netns};
+use serde::{Deserialize, Serialize};
+
+use crate::container::{Endpoint, Published, Record};
+use crate::engine::{Engine, blocking, make_dir};
+use crate::error::{Context, Error, Result};
+use crate::names;
+use crate::request::{EndpointRequest, NetworkMode, Protocol, Publish};
+use crate::settings::Namespace;
+use crate::table::{Container, lock};
+
+use super::{DEFAULT, HOST, Hold, NONE, NetworkRecord, Networks, host_files};
+
+/// What a container has of networks while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Joined {
+    /// Its network namespace.
+    pub(crate) namespace: Namespace,
+    /// Its places, with the name of the network.
+    pub(crate) endpoints: Vec<(String, Endpoint)>,
+    /// Its published ports.
+    pub(crate) ports: Vec<Published>,
+}
+
+impl Joined {
+    /// Writes it down among what a container has while it runs.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let (path, new) = (dir.join("network.json"), dir.join("network.new"));
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).context(|| format!("write {}", path.display()))
+    }
+
+    /// What was written down.
+    pub(crate) fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.join("network.json")).ok()?).ok()
+    }
+}
+
+/// Where a container is to be, before anything is made.
+struct Plan {
+    endpoints: Vec<(Arc<NetworkRecord>, Endpoint)>,
+    plans: Vec<EndpointPlan>,
+}
+
+impl Engine {
+    /// Makes the network of a container that starts.
+    pub(crate) async fn join(&self, container: &Arc<Container>) -> Result<Joined> {
+        let record = container.record();
+        let dir = self.root_dir(&record.id);
+        match &record.network.mode {
+            NetworkMode::Host => {
+                host_files(&dir, &record, &[], Vec::new(), None)?;
+                Ok(Joined { namespace: Namespace::Host, ..Joined::default() })
+            }
+            NetworkMode::None => {
+                host_files(&dir, &record, &[], Vec::new(), None)?;
+                Ok(Joined::default())
+            }
+            NetworkMode::Container(other) => self.join_other(other),
+            NetworkMode::Bridge | NetworkMode::Named(_) => {
+                let plan = self.0.networks.plan(&record)?;
+                let joined = self.carry_out(container, &record, &plan).await;
+                if joined.is_err() {
+                    self.leave(container).await;
+                }
+                joined
+            }
+        }
+    }
+
+    /// Joins the namespace of another container.
+    fn join_other(&self, other: &str) -> Result<Joined> {
+        let other = self.find(other)?;
+        let state = other.state();
+        if !state.status.is_running() {
+            let id = &other.id;
+            return Err(Error::Conflict(format!("cannot join network namespace of a non running container: {id}")));
+        }
+        let namespace = Namespace::Path(format!("/proc/{}/ns/net", state.pid));
+        Ok(Joined { namespace, ..Joined::default() })
+    }
+
+    async fn carry_out(&self, container: &Arc<Container>, record: &Arc<Record>, plan: &Plan) -> Result<Joined> {
+        let path = self.netns_path(&record.id);
+        make_dir(path.parent().unwrap_or(Path::new("/")))?;
+        let (net, at, plans) = (Arc::clone(&self.0.networks.net), path.clone(), plan.plans.clone());
+        let netns = blocking(move || {
+            remove_netns(&at)?;
+            let netns = create_netns(&at)?;
+            net.attach(&netns, &plans)?;
+            Ok(netns)
+        })
+        .await?;
+        let ports = self.publish(record, plan)?;
+        let links = self.links(record);
+        let named = |network: &NetworkRecord| network.name() != DEFAULT;
+        let endpoints: Vec<_> =
+            plan.endpoints.iter().map(|(network, endpoint)| (endpoint.clone(), named(network))).collect();
+        let gateway = plan.endpoints.first().and_then(|(_, endpoint)| endpoint.gateway.parse().ok());
+        let upstreams = host_files(&self.root_dir(&record.id), record, &endpoints, links.clone(), gateway)?;
+        self.listen(container, &netns, plan, links, upstreams)?;
+        Ok(Joined {
+            namespace: Namespace::Path(path.display().to_string()),
+            endpoints: plan.endpoints.iter().map(|(network, endpoint)| (network.name().to_owned(), endpoint.clone())).collect(),
+            ports,
+        })
+    }
+
+    /// Publishes the ports of a container.
+    fn publish(&self, record: &Record, plan: &Plan) -> Result<Vec<Published>> {
+        let wanted = wanted_ports(record);
+        let Some((_, endpoint)) = plan.endpoints.iter().find(|(network, _)| !network.request.internal) else {
+            return Ok(Vec::new());
+        };
+        let failed = |error: gantry_net::Error| {
+            let (name, id) = (&record.name, &endpoint.id);
+            Error::Conflict(format!("driver failed programming external connectivity on endpoint {name} ({id}): {error}"))
+        };
+        let Ok(target) = endpoint.ipv4.parse::<IpAddr>() else { return Ok(Vec::new()) };
+        let wishes = wanted.iter().map(port_request).collect::<Result<Vec<_>>>()?;
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let networks = &self.0.networks;
+        let held = networks.keeper.reserve(&wishes).map_err(failed)?;
+        let mappings: Vec<PortMapping> = held
+            .iter()
+            .zip(&wanted)
+            .map(|(held, wish)| PortMapping {
+                host: held.host(),
+                host_port: held.port(),
+                protocol: held.protocol(),
+                target,
+                target_port: wish.port.number,
+            })
+            .collect();
+        networks.net.publish(&mappings).map_err(failed)?;
+        let published = mappings.iter().zip(&wanted).map(|(mapping, wish)| Published {
+            port: wish.port,
+            host_ip: mapping.host.to_string(),
+            host_port: mapping.host_port,
+        });
+        let published = published.collect();
+        lock(&networks.holds).entry(record.id.clone()).or_default().ports = held;
+        Ok(published)
+    }
+
+    /// Makes a container's names known, and answers its questions for names.
+    fn listen(
+        &self,
+        container: &Container,
+        netns: &Netns,
+        plan: &Plan,
+        links: Vec<(String, IpAddr)>,
+        upstreams: Vec<std::net::SocketAddr>,
+    ) -> Result<()> {
+        use std::os::fd::AsFd as _;
+        let networks = &self.0.networks;
+        let named: Vec<_> = plan.endpoints.iter().filter(|(network, _)| network.name() != DEFAULT).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        networks.resolver.change(|zone| {
+            for (network, endpoint) in &named {
+                zone.insert(&network.id, &container.id, member(endpoint));
+            }
+        });
+        let internal = named.iter().all(|(network, _)| network.request.internal);
+        let mut view = View {
+            networks: named.iter().map(|(network, _)| network.id.clone()).collect(),
+            upstreams: if internal { Vec::new() } else { upstreams },
+            ..View::default()
+        };
+        for (name, address) in links {
+            view.names.entry(name).or_default().push(address);
+        }
+        let listener = networks.resolver.listen(netns.as_fd(), view)?;
+        lock(&networks.holds).entry(container.id.clone()).or_default().resolver = Some(listener);
+        Ok(())
+    }
+
+    /// The names of linked containers that run, with their addresses.
+    fn links(&self, record: &Record) -> Vec<(String, IpAddr)> {
+        let mut found = Vec::new();
+        let asked = record.network.endpoints.iter().flat_map(|endpoint| &endpoint.links);
+        for link in record.network.links.iter().chain(asked) {
+            let (other, alias) = link.split_once(':').unwrap_or((link, link));
+            let Ok(other) = self.find(other) else { continue };
+            let (state, theirs) = (other.state(), other.record());
+            let address = state.endpoints.values().find_map(|endpoint| endpoint.ipv4.parse().ok());
+            let Some(address) = address else { continue };
+            for name in [alias, &theirs.config.hostname, &theirs.name] {
+                if !found.iter().any(|(known, _)| known == name) {
+                    found.push((name.to_owned(), address));
+                }
+            }
+        }
+        found
+    }
+
+    /// Takes the network of a container away.
+    pub(crate) async fn leave(&self, container: &Arc<Container>) {
+        let networks = &self.0.networks;
+        let hold = lock(&networks.holds).remove(&container.id);
+        let state = container.state();
+        let released = networks.release(&container.id);
+        let mappings = mappings(&state.ports, &released);
+        let (net, path) = (Arc::clone(&networks.net), self.netns_path(&container.id));
+        let left = blocking(move || {
+            let unpublished = if mappings.is_empty() { Ok(()) } else { net.unpublish(&mappings) };
+            // The ports are free when nothing leads to them any more.
+            drop(hold);
+            remove_netns(&path)?;
+            Ok(unpublished?)
+        });
+        if let Err(error) = left.await {
+            tracing::warn!("take away the network of container {}: {error}", container.id);
+        }
+    }
+
+    /// Takes up the network of a container that runs on from before.
+    pub(crate) fn take_up(&self, container: &Arc<Container>, joined: &Joined) -> Result<()> {
+        let networks = &self.0.networks;
+        let record = container.record();
+        let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
+        for (_, endpoint) in &joined.endpoints {
+            let network = networks.find(&endpoint.network_id)?;
+            networks.occupy(&network.id, &container.id, endpoint)?;
+            plan.endpoints.push((network, endpoint.clone()));
+        }
+        let wishes = joined.ports.iter().map(|port| PortRequest {
+            host: port.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            ports: Some(port.host_port..=port.host_port),
+            protocol: protocol(port.port.protocol),
+        });
+        let wishes: Vec<_> = wishes.collect();
+        match networks.keeper.reserve(&wishes) {
+            Ok(held) => lock(&networks.holds).entry(container.id.clone()).or_default().ports = held,
+            // The rules lead there all the same; somebody else has the port too.
+            Err(error) => tracing::warn!("hold the ports of container {}: {error}", container.id),
+        }
+        if let Namespace::Path(path) = &joined.namespace
+            && plan.endpoints.iter().any(|(network, _)| network.name() != DEFAULT)
+        {
+            let netns = open_netns(Path::new(path))?;
+            let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let settings = super::files::dns(&record)?;
+            let service = gantry_net::files::NameService::Own;
+            let (_, upstreams) = gantry_net::files::ResolvConf::for_container(&host, &settings, service);
+            self.listen(container, &netns, &plan, self.links(&record), upstreams)?;
+        }
+        Ok(())
+    }
+
+    /// Where the network namespace of a sandbox is mounted.
+    pub(crate) fn netns_path(&self, id: &str) -> PathBuf {
+        self.0.options.run.join("netns").join(id)
+    }
+}
+
+impl Networks {
+    /// Takes addresses for a container, and plans its places.
+    fn plan(&self, record: &Record) -> Result<Plan> {
+        let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
+        let requests = requests(record);
+        let gateway = requests.iter().enumerate().max_by_key(|(index, (_, request))| {
+            (request.gateway_priority, std::cmp::Reverse(*index))
+        });
+        let gateway = gateway.map(|(index, _)| index);
+        for (index, (name, request)) in requests.iter().enumerate() {
+            match self.place(record, name, request, index, gateway == Some(index)) {
+                Ok((network, endpoint, planned)) => {
+                    plan.endpoints.push((network, endpoint));
+                    plan.plans.push(planned);
+                }
+                Err(error) => {
+                    self.release(&record.id);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Takes a place in one network.
+    pub(super) fn place(
+        &self,
+        record: &Record,
+        name: &str,
+        request: &EndpointRequest,
+        index: usize,
+        gateway: bool,
+    ) -> Result<(Arc<NetworkRecord>, Endpoint, EndpointPlan)> {
+        let network = self.find(name)?;
+        let spec = network.spec.as_ref().ok_or_else(|| {
+            Error::Forbidden(format!("container cannot be connected to network {name}: it is of another kind"))
+        })?;
+        let mut endpoint = Endpoint {
+            network_id: network.id.clone(),
+            id: names::id()?,
+            aliases: request.aliases.clone(),
+            interface: format!("eth{index}"),
+            ..Endpoint::default()
+        };
+        let mut addresses = Vec::new();
+        for address in self.take_addresses(&network, request)? {
+            let subnet = spec.subnet(address.is_ipv4());
+            let prefix = subnet.map_or(0, |subnet| subnet.cidr.prefix());
+            let leads = subnet.and_then(|subnet| subnet.gateway).map(|gateway| gateway.to_string()).unwrap_or_default();
+            if address.is_ipv4() {
+                (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) = (address.to_string(), prefix, leads);
+            } else {
+                (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.ipv6_gateway) = (address.to_string(), prefix, leads);
+            }
+            addresses.push(address);
+        }
+        let mac = match (request.mac_address.as_str(), addresses.iter().find(|address| address.is_ipv4())) {
+            ("", Some(IpAddr::V4(address))) => Mac::of_ipv4(*address),
+            ("", _) => Mac::of_random(names::random()?),
+            (text, _) => text.parse()?,
+        };
+        endpoint.mac_address = mac.to_string();
+        if network.name() != DEFAULT {
+            let own = [record.name.clone(), record.id[..12].to_owned()];
+            let more = request.aliases.iter().cloned().chain([record.config.hostname.clone()]);
+            for name in own.into_iter().chain(more) {
+                if !endpoint.dns_names.contains(&name) {
+                    endpoint.dns_names.push(name);
+                }
+            }
+        }
+        let place = gantry_net::Endpoint {
+            id: endpoint.id.clone(),
+            interface: endpoint.interface.clone(),
+            mac,
+            addresses,
+            gateway,
+        };
+        let planned = match plan::endpoint(self.net.names(), spec, &place) {
+            Ok(planned) => planned,
+            Err(error) => {
+                self.free(&network.id, &endpoint);
+                return Err(error.into());
+            }
+        };
+        endpoint.host_interface.clone_from(&planned.veth);
+        if let Some(network) = lock(&self.table).get_mut(&network.id) {
+            network.members.insert(record.id.clone(), endpoint.clone());
+        }
+        Ok((network, endpoint, planned))
+    }
+
+    /// Takes the addresses of a place.
+    fn take_addresses(&self, network: &NetworkRecord, request: &EndpointRequest) -> Result<Vec<IpAddr>> {
+        let mut table = lock(&self.table);
+        let entry = table.get_mut(&network.id).ok_or_else(|| Error::NoNetwork(network.id.clone()))?;
+        let mut taken: Vec<IpAddr> = Vec::new();
+        let mut result = Ok(());
+        for addresses in &mut entry.addresses {
+            let ipv4 = addresses.subnet().cidr.is_ipv4();
+            let asked = if ipv4 { &request.ipv4 } else { &request.ipv6 };
+            let got = if asked.is_empty() {
+                addresses.take()
+            } else {
+                let parsed = asked.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {asked}")));
+                match parsed {
+                    Ok(address) => addresses.take_this(address).map(|()| address),
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            };
+            match got {
+                Ok(address) => taken.push(address),
+                Err(error) => {
+                    result = Err(error.into());
+                    break;
+                }
+            }
+        }
+        if result.is_err() {
+            for (addresses, address) in entry.addresses.iter_mut().zip(&taken) {
+                addresses.release(*address);
+            }
+        }
+        result.map(|()| taken)
+    }
+
+    /// Notes a place that is taken already.
+    fn occupy(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
+        let mut table = lock(&self.table);
+        let entry = table.get_mut(network).ok_or_else(|| Error::NoNetwork(network.to_owned()))?;
+        for text in [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter(|text| !text.is_empty()) {
+            let address: IpAddr = text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?;
+            for addresses in entry.addresses.iter_mut().filter(|one| one.subnet().cidr.contains(address)) {
+                // It is this container's, whatever else is noted.
+                let _ = addresses.take_this(address);
+            }
+        }
+        entry.members.insert(container.to_owned(), endpoint.clone());
+        Ok(())
+    }
+
+    /// Gives the addresses of a place back.
+    fn free(&self, network: &str, endpoint: &Endpoint) {
+        if let Some(entry) = lock(&self.table).get_mut(network) {
+            for address in [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter_map(|text| text.parse().ok()) {
+                entry.addresses.iter_mut().for_each(|addresses| addresses.release(address));
+            }
+        }
+    }
+
+    /// Gives up all places of a container; returns them.
+    pub(super) fn release(&self, container: &str) -> Vec<Endpoint> {
+        let ids: Vec<String> = lock(&self.table).keys().cloned().collect();
+        ids.iter().filter_map(|network| self.release_one(network, container)).collect()
+    }
+
+    /// Gives up a container's place in one network.
+    pub(super) fn release_one(&self, network: &str, container: &str) -> Option<Endpoint> {
+        let endpoint = lock(&self.table).get_mut(network)?.members.remove(container)?;
+        self.free(network, &endpoint);
+        self.resolver.change(|zone| zone.remove(network, container));
+        Some(endpoint)
+    }
+}
+
+/// The networks that a container is to be in, each with how: that of its mode first.
+fn requests(record: &Record) -> Vec<(String, EndpointRequest)> {
+    let main = match &record.network.mode {
+        NetworkMode::Named(name) => name.as_str(),
+        _ => DEFAULT,
+    };
+    let asked = &record.network.endpoints;
+    let mut first = asked.iter().find(|one| one.network == main).cloned().unwrap_or_default();
+    if first.mac_address.is_empty() {
+        first.mac_address.clone_from(&record.network.mac_address);
+    }
+    let mut list = vec![(main.to_owned(), first)];
+    let others = asked.iter().filter(|one| one.network != main && ![HOST, NONE].contains(&one.network.as_str()));
+    list.extend(others.map(|one| (one.network.clone(), one.clone())));
+    list
+}
+
+/// The ports that are to be published.
+fn wanted_ports(record: &Record) -> Vec<Publish> {
+    let mut wanted = record.network.ports.clone();
+    if record.network.publish_all {
+        for port in &record.config.exposed_ports {
+            if !wanted.iter().any(|wish| wish.port == *port) {
+                wanted.push(Publish { port: *port, host_ip: String::new(), host_port: String::new() });
+            }
+        }
+    }
+    wanted
+}
+
+fn port_request(wish: &Publish) -> Result<PortRequest> {
+    let invalid = || Error::Invalid(format!("invalid port specification: {:?}", wish.host_port));
+    let host = match wish.host_ip.as_str() {
+        "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        text => text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?,
+    };
+    let ports = match wish.host_port.split_once('-') {
+        None if wish.host_port.is_empty() || wish.host_port == "0" => None,
+        None => {
+            let port = wish.host_port.parse().map_err(|_| invalid())?;
+            Some(port..=port)
+        }
+        Some((first, last)) => {
+            Some(first.parse().map_err(|_| invalid())?..=last.parse().map_err(|_| invalid())?)
+        }
+    };
+    if wish.port.protocol == Protocol::Sctp {
+        return Err(Error::Unsupported("ports of SCTP cannot be published".to_owned()));
+    }
+    Ok(PortRequest { host, ports, protocol: protocol(wish.port.protocol) })
+}
+
+fn protocol(protocol: Protocol) -> gantry_net::Protocol {
+    match protocol {
+        Protocol::Udp => gantry_net::Protocol::Udp,
+        Protocol::Tcp | Protocol::Sctp => gantry_net::Protocol::Tcp,
+    }
+}
+
+/// The rules of published ports.
+pub(super) fn mappings(ports: &[Published], endpoints: &[Endpoint]) -> Vec<PortMapping> {
+    let target = endpoints.iter().find_map(|endpoint| endpoint.ipv4.parse::<IpAddr>().ok());
+    let Some(target) = target else { return Vec::new() };
+    let mapping = |port: &Published| {
+        Some(PortMapping {
+            host: port.host_ip.parse().ok()?,
+            host_port: port.host_port,
+            protocol: protocol(port.port.protocol),
+            target,
+            target_port: port.port.number,
+        })
+    };
+    ports.iter().filter_map(mapping).collect()
+}
+
+/// What a place is known by.
+pub(super) fn member(endpoint: &Endpoint) -> Member {
+    let addresses = [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect();
+    Member { names: endpoint.dns_names.clone(), addresses }
+}
+
+/// An empty hold says nothing.
+impl Hold {
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.resolver.is_none()
+    }
+}
