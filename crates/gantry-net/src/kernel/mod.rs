@@ -1,12 +1,28 @@
 //! Plans carried out, by netlink.
 
+mod attach;
+mod bridge;
+mod conntrack;
+mod links;
+mod netns;
+mod rules;
+mod sync;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use gantry_sys::netlink::{Batch, Channel, Refused, Subsystem};
+use rustix::io::Errno;
+
+pub use netns::{Netns, create_netns, enter, open_netns, remove_netns};
+pub use sync::{Desired, Synced};
 
 use crate::error::{Error, Result};
-use crate::plan::EndpointPlan;
-use crate::{Cidr, Names, NetworkSpec, PortMapping};
+use crate::plan::Family;
+use crate::{Cidr, Names};
 
 /// How an engine uses the kernel's networks.
 #[derive(Clone, Debug)]
@@ -15,44 +31,29 @@ pub struct Options {
     pub names: Names,
 }
 
-/// The networks of the host, in the network namespace of the thread that opened this. Threads may share it.
+/// The networks of the host, in the network namespace of the thread that opened this, which is that of all threads that
+/// use it.
 #[derive(Debug)]
 pub struct Net {
     options: Options,
+    route: Mutex<Channel>,
+    filter: Mutex<Channel>,
+    /// What is known of bridges, by name.
+    bridges: Mutex<HashMap<String, Bridge>>,
+    /// Families whose table is there.
+    tables: Mutex<HashSet<Family>>,
+    /// The number of the next device.
+    next_index: AtomicU32,
 }
 
-/// A network namespace of a sandbox.
-#[derive(Debug)]
-pub struct Netns {
-    fd: OwnedFd,
-}
-
-impl AsFd for Netns {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-/// All that there is to be: what else an engine finds of its own is removed.
-#[derive(Clone, Debug, Default)]
-pub struct Desired {
-    /// Networks.
-    pub networks: Vec<NetworkSpec>,
-    /// Ids of the endpoints of containers that run.
-    pub endpoints: Vec<String>,
-    /// Ports of containers that run.
-    pub ports: Vec<PortMapping>,
-}
-
-/// What [`Net::sync`] changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Synced {
-    /// Bridges removed.
-    pub bridges: Vec<String>,
-    /// Devices of endpoints removed.
-    pub veths: Vec<String>,
-    /// Endpoints whose device is not there, or belongs to no bridge.
-    pub missing: Vec<String>,
+/// A bridge that is there.
+#[derive(Clone, Copy, Debug)]
+struct Bridge {
+    index: u32,
+    mtu: u32,
+    /// Whether the bridge hands packets through the rules for IP itself (br_netfilter). It then sends what a container
+    /// sends to its own published port back where it came from, which a device allows only if it is told to.
+    filtered: bool,
 }
 
 /// What the host has of networks without the engine's.
@@ -66,31 +67,18 @@ pub struct HostNetworks {
     pub mtu: Option<u32>,
 }
 
-fn not_yet<T>() -> Result<T> {
-    Err(Error::invalid("network", "", "skeleton"))
-}
-
-/// Makes a network namespace that lasts as long as its mount at `path`, an empty file that is made too. Its loopback
-/// device is up; everybody in it may bind low ports and send pings.
-pub fn create_netns(_path: &Path) -> Result<Netns> {
-    not_yet()
-}
-
-/// Opens the namespace that is mounted at `path`.
-pub fn open_netns(_path: &Path) -> Result<Netns> {
-    not_yet()
-}
-
-/// Takes the mount and its file away; the namespace ends with its last process and descriptor, and with it its devices.
-/// Nothing there is no error.
-pub fn remove_netns(_path: &Path) -> Result<()> {
-    not_yet()
-}
-
 impl Net {
-    /// Changes nothing.
+    /// Opens the host's networks, and changes nothing.
     pub fn open(options: Options) -> Result<Self> {
-        Ok(Self { options })
+        let channel = |subsystem| Channel::new(subsystem).map_err(|error| failed("open netlink", &error));
+        Ok(Self {
+            options,
+            route: Mutex::new(channel(Subsystem::Route)?),
+            filter: Mutex::new(channel(Subsystem::Netfilter)?),
+            bridges: Mutex::default(),
+            tables: Mutex::default(),
+            next_index: AtomicU32::new(random_index()?),
+        })
     }
 
     /// How it names what it makes.
@@ -100,43 +88,96 @@ impl Net {
 
     /// What the host has of networks without the engine's.
     pub fn host(&self) -> Result<HostNetworks> {
-        not_yet()
+        let failed = |error: io::Error| failed("list the host's networks", &error);
+        let mut route = self.route();
+        let links = links::links(&mut route).map_err(failed)?;
+        let addresses = links::addresses(&mut route).map_err(failed)?;
+        let routes = links::routes(&mut route).map_err(failed)?;
+        drop(route);
+        let alias = self.names().alias_prefix();
+        let ours: HashSet<u32> =
+            links.iter().filter(|link| link.alias.starts_with(&alias)).map(|link| link.index).collect();
+        let way_out = routes.iter().filter(|route| route.to.is_none()).min_by_key(|route| route.metric);
+        let way_out = way_out.map(|route| route.index);
+        let mut host = HostNetworks {
+            mtu: links.iter().find(|link| Some(link.index) == way_out).map(|link| link.mtu),
+            ..HostNetworks::default()
+        };
+        let mut theirs: Vec<_> = addresses.iter().filter(|address| !ours.contains(&address.index)).collect();
+        theirs.sort_by_key(|address| Some(address.index) != way_out);
+        host.taken.extend(theirs.iter().filter_map(|address| Cidr::new(address.address, address.prefix)));
+        host.taken.extend(routes.iter().filter(|route| !ours.contains(&route.index)).filter_map(|route| route.to));
+        host.addresses.extend(theirs.iter().map(|a| a.address).filter(|address| !address.is_loopback()));
+        host.taken.sort_unstable();
+        host.taken.dedup();
+        Ok(host)
     }
 
-    /// Makes a network's bridge and rules, or brings those there are to what they should be.
-    pub fn ensure_bridge(&self, _network: &NetworkSpec) -> Result<()> {
-        not_yet()
+    fn route(&self) -> MutexGuard<'_, Channel> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes a network's bridge and rules. Nothing there is no error.
-    pub fn remove_bridge(&self, _network: &NetworkSpec) -> Result<()> {
-        not_yet()
+    fn filter(&self) -> MutexGuard<'_, Channel> {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a namespace its devices. If one fails, none is left.
-    pub fn attach(&self, _netns: &Netns, _endpoints: &[EndpointPlan]) -> Result<()> {
-        not_yet()
+    /// Has a batch carried out for routes, and returns what was refused.
+    fn submit(&self, batch: &mut Batch, action: &str) -> Result<Vec<Refused>> {
+        self.route().submit(batch).map_err(|error| failed(action, &error))
     }
 
-    /// Takes one device from a namespace that goes on. Nothing there is no error. It waits for the kernel some 20 ms:
-    /// when a namespace ends, [`remove_netns`] is enough.
-    pub fn detach(&self, _endpoint: &EndpointPlan) -> Result<()> {
-        not_yet()
+    /// Two numbers for devices, of which the first is even. They are nobody's but by rare chance.
+    fn indexes(&self) -> u32 {
+        self.next_index.fetch_add(2, Ordering::Relaxed)
     }
 
-    /// Publishes ports, all or none.
-    pub fn publish(&self, _ports: &[PortMapping]) -> Result<()> {
-        not_yet()
+    /// Chooses other numbers, after a chance that was rare.
+    fn other_indexes(&self) -> Result<()> {
+        self.next_index.store(random_index()?, Ordering::Relaxed);
+        Ok(())
     }
+}
 
-    /// Takes published ports back. Those that are not there are no error.
-    pub fn unpublish(&self, _ports: &[PortMapping]) -> Result<()> {
-        not_yet()
-    }
+/// An even number above those that the kernel gives to devices.
+fn random_index() -> Result<u32> {
+    let [a, b, c, _] = random()?;
+    Ok((1 << 24) + (u32::from_ne_bytes([a, b, c, 0]) & !1))
+}
 
-    /// Makes everything as it should be, once, when the engine starts: rules in one transaction, bridges; removes what
-    /// is left of an engine that ended, and leaves what is right untouched.
-    pub fn sync(&self, _desired: &Desired) -> Result<Synced> {
-        not_yet()
-    }
+/// Random bytes.
+pub fn random() -> Result<[u8; 4]> {
+    let mut bytes = [0; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| Error::kernel("read random bytes", errno))?;
+    Ok(bytes)
+}
+
+/// The error of something that the kernel did not do.
+pub fn failed(action: &str, error: &io::Error) -> Error {
+    Error::kernel(action, Errno::from_io_error(error).unwrap_or(Errno::IO))
+}
+
+/// The error of a message that the kernel refused.
+fn refused(action: impl Into<String>, refused: &Refused) -> Error {
+    Error::Kernel { action: action.into(), errno: refused.errno, detail: refused.detail.clone() }
+}
+
+/// Sets a kernel parameter of the calling thread's network namespace, by its path below `net`.
+fn sysctl(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/{name}");
+    std::fs::write(&path, value).map_err(|source| Error::File { action: "write", path: path.into(), source })
+}
+
+/// Whether bridges hand packets through the rules for IP.
+fn bridges_are_filtered() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
+}
+
+/// Does something in a thread of its own.
+fn thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, act);
+        let thread = thread.map_err(|error| failed("start a thread", &error))?;
+        thread.join().unwrap_or_else(|_| Err(Error::kernel("wait for a thread", Errno::IO)))
+    })
 }

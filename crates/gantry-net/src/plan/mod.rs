@@ -6,7 +6,7 @@ mod text;
 
 pub use endpoint::{EndpointPlan, endpoint};
 pub use rules::{
-    Base, Chain, Element, Family, Hook, Kind, Match, Rule, Ruleset, Set, Statement, Type, Value, bare,
+    Base, Chain, Element, Family, Hook, Kind, Match, Rule, Ruleset, Set, Statement, Type, Value, bare, network_changes,
     network_elements, port_element, redirect, ruleset,
 };
 

@@ -67,6 +67,8 @@ pub enum Type {
     Device,
     /// Address of the table's family.
     Address,
+    /// Block of addresses of the table's family. A set with it is one of intervals.
+    Block,
     /// Protocol.
     Protocol,
     /// Port.
@@ -80,6 +82,8 @@ pub enum Value {
     Device(String),
     /// Address.
     Address(IpAddr),
+    /// Block of addresses.
+    Block(Cidr),
     /// Protocol.
     Protocol(Protocol),
     /// Port.
@@ -165,6 +169,8 @@ pub enum Match {
     Between(&'static str),
     /// Both devices, in this order, are not in a set.
     NotBetween(&'static str),
+    /// The source's address and the device it leaves by are in a set.
+    Returning(&'static str),
     /// The source lies in a block.
     Source(Cidr),
     /// The destination lies in a block.
@@ -204,6 +210,8 @@ const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 /// Bridges whose packets leave with the host's address.
 const MASQUERADED: &str = "masqueraded";
+/// Each network's blocks, with its bridge.
+const SUBNETS: &str = "subnets";
 /// Each bridge with itself.
 const SAME: &str = "same";
 /// The same, for networks whose containers reach each other.
@@ -229,7 +237,8 @@ pub fn ruleset<'a>(
 ) -> Ruleset {
     let mut ruleset = bare(names, family);
     let ports = ports.into_iter().filter(|port| Family::of(port.target) == family);
-    let elements = networks.into_iter().flat_map(network_elements).chain(ports.map(port_element));
+    let elements =
+        networks.into_iter().flat_map(|network| network_elements(network, family)).chain(ports.map(port_element));
     for (name, element) in elements {
         if let Some(set) = ruleset.sets.iter_mut().find(|set| set.name == name) {
             set.elements.push(element);
@@ -249,6 +258,7 @@ pub fn bare(names: &Names, family: Family) -> Ruleset {
             set(BRIDGES, &[Type::Device], &[]),
             set(INTERNAL, &[Type::Device], &[]),
             set(MASQUERADED, &[Type::Device], &[]),
+            set(SUBNETS, &[Type::Block, Type::Device], &[]),
             set(SAME, &[Type::Device, Type::Device], &[]),
             set(TALKING, &[Type::Device, Type::Device], &[]),
             set(PORTS_BY_ADDRESS, &[Type::Address, Type::Protocol, Type::Port], place),
@@ -267,7 +277,9 @@ fn loopback(family: Family) -> Option<Cidr> {
 }
 
 fn chains(family: Family) -> Vec<Chain> {
-    use Match::{Between, Destination, Diverted, Established, From, Local, NotBetween, NotDestination, Source, To};
+    use Match::{
+        Between, Destination, Diverted, Established, From, Local, NotBetween, NotDestination, Returning, Source, To,
+    };
     use Statement::{Accept, DivertByAddress, DivertByPort, Drop, Goto, Masquerade};
     let loopback = loopback(family);
     let rule = |when: Vec<Match>, then| Rule { when, then };
@@ -281,7 +293,8 @@ fn chains(family: Family) -> Vec<Chain> {
     let from_loopback = loopback.map(|block| rule(vec![Source(block), To(BRIDGES)], Masquerade));
     let publish = vec![rule(vec![], DivertByAddress(PORTS_BY_ADDRESS)), rule(vec![], DivertByPort(PORTS))];
     let mut leaving: Vec<Rule> = from_loopback.into_iter().collect();
-    leaving.push(rule(vec![Diverted, Between(SAME)], Masquerade));
+    // The device it came from is not known of a packet that the bridge itself hands on (br_netfilter).
+    leaving.push(rule(vec![Diverted, Returning(SUBNETS)], Masquerade));
     leaving.push(rule(vec![From(MASQUERADED), NotBetween(SAME)], Masquerade));
     let between = vec![
         rule(vec![Established], Accept),
@@ -301,22 +314,29 @@ fn chains(family: Family) -> Vec<Chain> {
     ]
 }
 
-/// What a network has in the sets, whose names come first.
-pub fn network_elements(network: &NetworkSpec) -> Vec<(&'static str, Element)> {
+/// What a network has in the sets of a family, whose names come first.
+pub fn network_elements(network: &NetworkSpec, family: Family) -> Vec<(&'static str, Element)> {
+    let changes = network_changes(network, family).into_iter();
+    changes.filter(|(.., there)| *there).map(|(set, element, _)| (set, element)).collect()
+}
+
+/// What a network could have in the sets of a family, whose names come first, and whether it has it.
+pub fn network_changes(network: &NetworkSpec, family: Family) -> Vec<(&'static str, Element, bool)> {
     let device = || Value::Device(network.bridge.clone());
     let one = || Element { key: vec![device()], data: Vec::new() };
     let two = || Element { key: vec![device(), device()], data: Vec::new() };
-    let mut elements = vec![(BRIDGES, one()), (SAME, two())];
-    if network.internal {
-        elements.push((INTERNAL, one()));
+    let mut changes = vec![
+        (BRIDGES, one(), true),
+        (SAME, two(), true),
+        (INTERNAL, one(), network.internal),
+        (MASQUERADED, one(), network.masquerade && !network.internal),
+        (TALKING, two(), network.icc),
+    ];
+    if let Some(subnet) = network.subnet(family == Family::Ipv4) {
+        let key = vec![Value::Block(subnet.cidr), device()];
+        changes.push((SUBNETS, Element { key, data: Vec::new() }, true));
     }
-    if network.masquerade && !network.internal {
-        elements.push((MASQUERADED, one()));
-    }
-    if network.icc {
-        elements.push((TALKING, two()));
-    }
-    elements
+    changes
 }
 
 /// What a published port has in the maps, whose name comes first.

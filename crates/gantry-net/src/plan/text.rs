@@ -18,6 +18,7 @@ impl Display for Value {
         match self {
             Self::Device(name) => write!(f, "{name:?}"),
             Self::Address(address) => address.fmt(f),
+            Self::Block(block) => block.fmt(f),
             Self::Protocol(protocol) => protocol.fmt(f),
             Self::Port(port) => port.fmt(f),
         }
@@ -52,6 +53,9 @@ fn write_set(f: &mut Formatter<'_>, set: &Set, family: Family) -> fmt::Result {
         write!(f, " : {}", types(set.data))?;
     }
     writeln!(f)?;
+    if set.key.contains(&Type::Block) {
+        writeln!(f, "\t\tflags interval")?;
+    }
     if !set.elements.is_empty() {
         writeln!(f, "\t\telements = {{ {} }}", separated(&set.elements, ", "))?;
     }
@@ -94,6 +98,7 @@ fn match_text(one: &Match, family: Family) -> String {
         Match::To(set) => format!("oifname @{set}"),
         Match::Between(set) => format!("iifname . oifname @{set}"),
         Match::NotBetween(set) => format!("iifname . oifname != @{set}"),
+        Match::Returning(set) => format!("{family} saddr . oifname @{set}"),
         Match::Source(block) => format!("{family} saddr {block}"),
         Match::Destination(block) => format!("{family} daddr {block}"),
         Match::NotDestination(block) => format!("{family} daddr != {block}"),
@@ -120,8 +125,8 @@ fn statement_text(statement: &Statement, family: Family) -> String {
 fn type_name(one: Type, family: Family) -> &'static str {
     match (one, family) {
         (Type::Device, _) => "ifname",
-        (Type::Address, Family::Ipv4) => "ipv4_addr",
-        (Type::Address, Family::Ipv6) => "ipv6_addr",
+        (Type::Address | Type::Block, Family::Ipv4) => "ipv4_addr",
+        (Type::Address | Type::Block, Family::Ipv6) => "ipv6_addr",
         (Type::Protocol, _) => "inet_proto",
         (Type::Port, _) => "inet_service",
     }

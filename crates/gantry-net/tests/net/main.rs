@@ -1,1 +1,5 @@
-//! The networks of an engine in namespaces of their own.
+//! The networks of an engine, in namespaces of their own: the machine's are never touched.
+
+mod kit;
+mod reach;
+mod upkeep;

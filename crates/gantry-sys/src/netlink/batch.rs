@@ -55,6 +55,11 @@ impl Batch {
         self.starts.is_empty()
     }
 
+    /// What stands behind the header of the first message.
+    pub fn attributes(&self) -> &[u8] {
+        self.bytes.get(HEADER..).unwrap_or_default()
+    }
+
     /// The bytes to send, with the messages numbered from `first` on; `None` if an attribute did not fit.
     pub(super) fn numbered(&mut self, first: u32) -> Option<&[u8]> {
         if self.too_long {
@@ -106,6 +111,12 @@ impl Body<'_> {
         self.bytes.resize(aligned(self.bytes.len()), 0);
         write(&mut Body { bytes: self.bytes, too_long: self.too_long });
         self.close(start)
+    }
+
+    /// Adds attributes that are written already.
+    pub fn raw(&mut self, attributes: &[u8]) {
+        self.bytes.extend(attributes);
+        self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
     fn open(&mut self, kind: u16) -> usize {

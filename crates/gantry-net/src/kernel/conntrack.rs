@@ -1,0 +1,158 @@
+//! Connections that the kernel remembers, as far as they must be forgotten (nfnetlink_conntrack.h).
+//!
+//! A datagram goes where those before it between the same addresses and ports went. When a port is published, or leads to
+//! another container, what is remembered of the port would send datagrams astray for as long as they keep coming.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+use gantry_sys::netlink::{Batch, attributes};
+use rustix::io::Errno;
+
+use super::links::{self, ip};
+use super::{Net, failed, refused};
+use crate::PortMapping;
+use crate::error::{Error, Result};
+use crate::nft::{header, number};
+use crate::plan::Family;
+
+const CTNETLINK_GET: u16 = 1 << 8 | 1;
+const CTNETLINK_NEW: u16 = 1 << 8;
+const CTNETLINK_DELETE: u16 = 1 << 8 | 2;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ZONE: u16 = 18;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_FILTER: u16 = 25;
+
+/// The most connections that are forgotten at once.
+const MOST: usize = 65536;
+
+/// A connection that is remembered.
+#[derive(Debug)]
+struct Connection {
+    /// Where its first packet was sent.
+    to: IpAddr,
+    port: u16,
+    /// Whose answers belong to it.
+    answers: IpAddr,
+    /// How the kernel names it.
+    original: Vec<u8>,
+    zone: Option<Vec<u8>>,
+}
+
+impl Net {
+    /// Forgets the datagrams to published ports.
+    pub(super) fn forget(&self, ports: &[PortMapping]) -> Result<()> {
+        let local = links::addresses(&mut self.route()).map_err(|error| failed("list addresses", &error))?;
+        let local: HashSet<IpAddr> = local.into_iter().map(|address| address.address).collect();
+        let mut errors = Vec::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let ports: Vec<_> = ports.iter().filter(|port| Family::of(port.host) == family).collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let is_stale = |connection: &Connection| {
+                let to_host = local.contains(&connection.to) || connection.to.is_loopback();
+                ports.iter().any(|port| {
+                    let to_port = port.host == connection.to || port.host.is_unspecified() && to_host;
+                    port.host_port == connection.port && (to_port || connection.answers == port.target)
+                })
+            };
+            errors.extend(self.forget_those(family, &ports, &is_stale).err());
+        }
+        Error::collect(errors)
+    }
+
+    fn forget_those(
+        &self,
+        family: Family,
+        ports: &[&PortMapping],
+        is_stale: &dyn Fn(&Connection) -> bool,
+    ) -> Result<()> {
+        let mut stale = Vec::new();
+        // One port can be told to the kernel, which then lists little; a kernel before 5.8 lists all the same.
+        let only = match ports {
+            [port] => filter(port.host_port),
+            _ => Vec::new(),
+        };
+        let only: Vec<(u16, &[u8])> = only.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
+        let mut filter = self.filter();
+        let listed = filter.list(CTNETLINK_GET, &header(number(family), 0), &only, &mut || (), &mut |kind, payload| {
+            if kind == CTNETLINK_NEW && stale.len() < MOST {
+                stale.extend(parse(payload).filter(|connection| is_stale(connection)));
+            }
+        });
+        listed.map_err(|error: io::Error| failed("list connections", &error))?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for connection in &stale {
+            batch.push(CTNETLINK_DELETE, 0, &header(number(family), 0), |body| {
+                body.nest(CTA_TUPLE_ORIG, |body| body.raw(&connection.original));
+                if let Some(zone) = &connection.zone {
+                    body.put(CTA_ZONE, zone);
+                }
+            });
+        }
+        let refusals = filter.submit(&mut batch).map_err(|error| failed("forget connections", &error))?;
+        let other = refusals.iter().find(|refusal| refusal.errno != Errno::NOENT);
+        other.map_or(Ok(()), |refusal| Err(refused("forget connections", refusal)))
+    }
+}
+
+/// Attributes that narrow a list to datagrams that were sent to a port.
+fn filter(port: u16) -> Vec<(u16, Vec<u8>)> {
+    const NESTED: u16 = 0x8000;
+    const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+    const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+    const PROTO_NUM: u32 = 1 << 3;
+    const PROTO_DST_PORT: u32 = 1 << 5;
+    let mut original = Batch::new();
+    // The body of a message is used for its attributes alone.
+    original.push(0, 0, &[], |body| {
+        body.nest(CTA_TUPLE_PROTO, |body| {
+            body.put(CTA_PROTO_NUM, &[17]).put(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+        });
+    });
+    let mut flags = Batch::new();
+    flags.push(0, 0, &[], |body| {
+        body.number(CTA_FILTER_ORIG_FLAGS, PROTO_NUM | PROTO_DST_PORT).number(CTA_FILTER_REPLY_FLAGS, 0);
+    });
+    vec![(CTA_TUPLE_ORIG | NESTED, original.attributes().to_vec()), (CTA_FILTER | NESTED, flags.attributes().to_vec())]
+}
+
+/// A connection of datagrams; `None` for any other, or if the message is not whole.
+fn parse(payload: &[u8]) -> Option<Connection> {
+    let rest = payload.get(4..)?;
+    let find = |wanted: u16| attributes(rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let original = find(CTA_TUPLE_ORIG)?;
+    let (_, to, port) = tuple(original)?;
+    let (answers, _, _) = tuple(find(CTA_TUPLE_REPLY)?)?;
+    let zone = find(CTA_ZONE).map(<[u8]>::to_vec);
+    Some(Connection { to, port, answers, original: original.to_vec(), zone })
+}
+
+/// Source, destination and destination port of datagrams.
+fn tuple(bytes: &[u8]) -> Option<(IpAddr, IpAddr, u16)> {
+    let find = |wanted: u16| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let mut addresses = attributes(find(CTA_TUPLE_IP)?).filter_map(|(kind, value)| Some((kind, ip(value)?)));
+    // Sources have odd numbers, destinations even ones.
+    let (mut from, mut to) = (None, None);
+    for (kind, address) in &mut addresses {
+        *(if kind % 2 == 1 { &mut from } else { &mut to }) = Some(address);
+    }
+    let protocol = find(CTA_TUPLE_PROTO)?;
+    let of = |wanted: u16| attributes(protocol).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    if of(CTA_PROTO_NUM)? != [17] {
+        return None;
+    }
+    let port = of(CTA_PROTO_DST_PORT)?.try_into().ok().map(u16::from_be_bytes)?;
+    Some((from?, to?, port))
+}
