@@ -23,7 +23,14 @@ pub(crate) fn write(inner: &Inner) -> Result<()> {
     let _turn = inner.index.lock().unwrap_or_else(PoisonError::into_inner);
     let bytes = index(inner)?;
     replace(inner, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    replace(inner, "index.json", &bytes)
+    match replace(inner, "index.json", &bytes) {
+        // Names can still be removed from a full disk: that is what space was set aside for.
+        Err(error) if error.is_full() => {
+            inner.give_up_reserve();
+            replace(inner, "index.json", &bytes)
+        }
+        other => other,
+    }
 }
 
 fn index(inner: &Inner) -> Result<Vec<u8>> {

@@ -244,7 +244,7 @@ impl Inner {
     }
 
     /// Frees the space that is kept for a full disk.
-    fn give_up_reserve(&self) {
+    pub(crate) fn give_up_reserve(&self) {
         if let Err(error) = std::fs::remove_file(self.dirs.root.join("reserve")) {
             tracing::debug!(%error, "no space was kept for a full disk");
         }
