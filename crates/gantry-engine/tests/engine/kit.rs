@@ -62,6 +62,21 @@ impl Place {
     }
 }
 
+/// Runs a test in a network namespace of its own, so that the host's is left alone and two tests do not meet.
+pub fn in_own_network<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    const NEWNET: i32 = 0x4000_0000;
+    let netns = std::thread::spawn(|| {
+        gantry_sys::ns::unshare(NEWNET).unwrap();
+        std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+    });
+    let netns = std::sync::Arc::new(netns.join().unwrap());
+    let enter = move || gantry_sys::ns::setns(std::os::fd::AsFd::as_fd(&*netns), NEWNET).unwrap();
+    enter();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().on_thread_start(enter).build().unwrap();
+    runtime.block_on(test());
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // Whatever a failed test left running.
@@ -91,7 +106,7 @@ fn busybox() -> Vec<u8> {
         std::fs::create_dir_all(dir.join(below)).unwrap();
     }
     std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
-    for name in ["sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc"] {
+    for name in ["sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc", "nc", "ip", "grep"] {
         std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
     }
     std::fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:u:/home/user:/bin/sh\n").unwrap();
