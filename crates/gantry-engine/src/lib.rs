@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod events;
+pub mod profiles;
 pub mod request;
 pub mod settings;
 pub mod spec;

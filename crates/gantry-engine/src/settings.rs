@@ -85,12 +85,14 @@ pub struct Security {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Filter {
-    /// The engine's own.
+    /// The engine's own; none where everything is allowed.
     #[default]
     Default,
+    /// The one that is built in, also where everything is allowed.
+    Builtin,
     /// None.
     Unconfined,
-    /// A profile of the runtime specification, as JSON.
+    /// A profile, as JSON: of the runtime specification, or with Docker's conditions.
     Profile(String),
 }
 

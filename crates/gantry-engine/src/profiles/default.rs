@@ -9,9 +9,9 @@ use super::rules::{Case, When};
 struct Group {
     /// Names, between spaces.
     calls: &'static str,
-    /// The call does not fail; with an error number it does.
+    /// The error that they fail with; none lets them through.
     errno: Option<u32>,
-    /// A condition on an argument: which, how, and the value.
+    /// A condition on an argument: which, how compared, and with what.
     arg: Option<(u32, &'static str, u64)>,
     /// Capabilities that the container must have.
     needs: &'static [&'static str],
@@ -146,7 +146,8 @@ const ALWAYS: &str = "\
     wait4 waitid waitpid write writev";
 
 /// Architectures whose programs a machine runs beside its own.
-const BESIDE: [(&str, &[&str]); 6] = [
+const BESIDE: [(&str, &[&str]); 7] = [
+    ("SCMP_ARCH_LOONGARCH64", &[]),
     ("SCMP_ARCH_X86_64", &["SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
     ("SCMP_ARCH_AARCH64", &["SCMP_ARCH_ARM"]),
     ("SCMP_ARCH_MIPS64", &["SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"]),
@@ -156,14 +157,13 @@ const BESIDE: [(&str, &[&str]); 6] = [
 ];
 
 pub(super) fn resolve(case: &Case<'_>) -> Seccomp {
-    let architectures = case.filter_arch().into_iter().flat_map(|native| {
-        let beside = BESIDE.iter().find(|(arch, _)| *arch == native).map_or(&[][..], |(_, beside)| beside);
-        std::iter::once(native).chain(beside.iter().copied())
-    });
+    // Without any the filter is for the native one.
+    let known = BESIDE.iter().find(|(arch, _)| Some(*arch) == case.filter_arch());
+    let architectures = known.into_iter().flat_map(|(native, beside)| std::iter::once(native).chain(*beside));
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".to_owned(),
         default_errno_ret: Some(EPERM),
-        architectures: architectures.map(str::to_owned).collect(),
+        architectures: architectures.map(|arch| (*arch).to_owned()).collect(),
         syscalls: GROUPS.iter().filter(|group| group.holds(case)).map(Group::rule).collect(),
         ..Seccomp::default()
     }

@@ -25,9 +25,8 @@ pub enum BadProfile {
     Kernel(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct Profile {
     default_action: String,
     default_errno_ret: Option<u32>,

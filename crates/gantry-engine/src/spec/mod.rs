@@ -8,8 +8,10 @@ mod mounts;
 mod security;
 
 use gantry_model::oci::linux::{self, Linux};
-use gantry_model::oci::spec::{Process, Root, Spec};
+use gantry_model::oci::seccomp::{RawSeccomp, Seccomp};
+use gantry_model::oci::spec::{Capabilities, Process, Root, Spec};
 
+use crate::profiles::{self, BadProfile, Machine};
 use crate::settings::{Filter, Namespace, Settings};
 
 /// Where a container is made, and what it gets there.
@@ -23,8 +25,10 @@ pub struct Place {
     pub files: Vec<(String, String)>,
     /// Absolute path of the init process, on the host.
     pub init: String,
-    /// The default system call filter, as JSON.
-    pub seccomp: String,
+    /// What of the machine the system call filter depends on.
+    pub machine: Machine,
+    /// The default system call filter, a profile in Docker's format; none is [`profiles::seccomp`].
+    pub seccomp: Option<String>,
     /// The default AppArmor profile, where the kernel has AppArmor.
     pub apparmor: Option<String>,
     /// All capabilities that the kernel knows.
@@ -55,7 +59,7 @@ pub enum Invalid {
     Variable(String),
     /// A filter that is no profile.
     #[error("the seccomp profile is not valid: {0}")]
-    Seccomp(String),
+    Seccomp(BadProfile),
     /// Settings that exclude each other.
     #[error("conflicting options: {0}")]
     Conflict(&'static str),
@@ -69,20 +73,22 @@ const INIT: &str = "/sbin/gantry-init";
 /// # Errors
 /// The settings ask for what cannot be.
 pub fn build(settings: &Settings, place: &Place) -> Result<Spec, Invalid> {
+    let capabilities = security::capabilities(&settings.security, &settings.user, &place.capabilities)?;
+    let linux = linux(settings, place, &capabilities.bounding)?;
     Ok(Spec {
         oci_version: "1.2.0".to_owned(),
-        process: Some(process(settings, place)?),
+        process: Some(process(settings, place, capabilities)?),
         root: Some(Root { path: place.root.clone(), readonly: settings.readonly_root }),
         hostname: if settings.namespaces.uts == Namespace::Own { settings.hostname.clone() } else { String::new() },
         domainname: if settings.namespaces.uts == Namespace::Own { settings.domainname.clone() } else { String::new() },
         mounts: mounts::all(settings, place)?,
         annotations: settings.annotations.clone(),
-        linux: Some(linux(settings, place)?),
+        linux: Some(linux),
         ..Spec::default()
     })
 }
 
-fn process(settings: &Settings, place: &Place) -> Result<Process, Invalid> {
+fn process(settings: &Settings, place: &Place, capabilities: Capabilities) -> Result<Process, Invalid> {
     if settings.args.first().is_none_or(String::is_empty) {
         return Err(Invalid::NoCommand);
     }
@@ -106,7 +112,7 @@ fn process(settings: &Settings, place: &Place) -> Result<Process, Invalid> {
         args,
         env: environment(settings)?,
         cwd: absolute("working directory", &cwd)?.to_owned(),
-        capabilities: Some(security::capabilities(security, &settings.user, &place.capabilities)?),
+        capabilities: Some(capabilities),
         rlimits: settings.rlimits.clone(),
         no_new_privileges: security.no_new_privileges,
         apparmor_profile: apparmor,
@@ -138,7 +144,7 @@ fn environment(settings: &Settings) -> Result<Vec<String>, Invalid> {
     Ok(list)
 }
 
-fn linux(settings: &Settings, place: &Place) -> Result<Linux, Invalid> {
+fn linux(settings: &Settings, place: &Place, bounding: &[String]) -> Result<Linux, Invalid> {
     let security = &settings.security;
     let list = |given: &Option<Vec<String>>, default: &[&str]| match given {
         Some(given) => given.clone(),
@@ -154,7 +160,7 @@ fn linux(settings: &Settings, place: &Place) -> Result<Linux, Invalid> {
         cgroups_path: place.cgroup.clone(),
         namespaces: namespaces(settings),
         devices,
-        seccomp: filter(settings, place)?,
+        seccomp: filter(settings, place, bounding)?,
         masked_paths: list(&security.masked_paths, &defaults::MASKED),
         readonly_paths: list(&security.readonly_paths, &defaults::READONLY),
         mount_label: security.mount_label.clone(),
@@ -178,14 +184,17 @@ fn namespaces(settings: &Settings) -> Vec<linux::Namespace> {
     std::iter::once(mount).chain(others).collect()
 }
 
-fn filter(settings: &Settings, place: &Place) -> Result<Option<gantry_model::oci::seccomp::RawSeccomp>, Invalid> {
-    let text = match &settings.security.seccomp {
-        Filter::Unconfined => return Ok(None),
-        Filter::Default if settings.security.privileged || place.seccomp.is_empty() => return Ok(None),
-        Filter::Default => &place.seccomp,
-        Filter::Profile(text) => text,
+/// The system call filter, which depends on the capabilities that programs may gain.
+fn filter(settings: &Settings, place: &Place, bounding: &[String]) -> Result<Option<RawSeccomp>, Invalid> {
+    let resolve = |profile| profiles::resolve(profile, bounding, &place.machine).map_err(Invalid::Seccomp);
+    let filter = match (&settings.security.seccomp, &place.seccomp) {
+        (Filter::Unconfined, _) => None,
+        (Filter::Default, _) if settings.security.privileged => None,
+        (Filter::Default, None) | (Filter::Builtin, _) => Some(profiles::seccomp(bounding, &place.machine)),
+        (Filter::Default, Some(profile)) | (Filter::Profile(profile), _) => resolve(profile)?,
     };
-    serde_json::from_str(text).map(Some).map_err(|error| Invalid::Seccomp(error.to_string()))
+    let text = |filter: Seccomp| RawSeccomp::from_profile(&filter);
+    filter.map(text).transpose().map_err(|error| Invalid::Seccomp(BadProfile::Json(error.to_string())))
 }
 
 /// A path that is absolute and has no `..`.

@@ -15,7 +15,8 @@ fn place() -> Place {
         cgroup: "/gantry/c".to_owned(),
         files: vec![("/var/lib/gantry/containers/c/hosts".to_owned(), "/etc/hosts".to_owned())],
         init: "/usr/lib/gantry/init".to_owned(),
-        seccomp: r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#.to_owned(),
+        machine: Machine { arch: "amd64".to_owned(), kernel: (6, 1) },
+        seccomp: Some(r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#.to_owned()),
         apparmor: Some("gantry-default".to_owned()),
         capabilities: strings(&["CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"]),
         devices: vec![Device {
