@@ -5,8 +5,10 @@
 
 pub mod container;
 pub mod events;
+pub mod health;
 pub mod profiles;
 pub mod request;
+pub mod restart;
 pub mod settings;
 pub mod spec;
 
