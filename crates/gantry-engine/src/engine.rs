@@ -13,8 +13,8 @@ use tokio::task::AbortHandle;
 use crate::container::{Record, State, View};
 use crate::db::{Db, Row, Table};
 use crate::error::{Context, Error, Result};
-use crate::exec::Execs;
 use crate::events::{Event, Events, Listener, Subject};
+use crate::exec::Execs;
 use crate::network::{Joined, NetworkRecord, Networks};
 use crate::request::{LogConfig, NetworkMode};
 use crate::settings::Namespace;
@@ -176,7 +176,13 @@ impl Engine {
     }
 
     /// Tells of something that a front door did by itself, such as a pull.
-    pub fn tell(&self, subject: Subject, action: &str, id: &str, attributes: impl IntoIterator<Item = (String, String)>) {
+    pub fn tell(
+        &self,
+        subject: Subject,
+        action: &str,
+        id: &str,
+        attributes: impl IntoIterator<Item = (String, String)>,
+    ) {
         let attributes = attributes.into_iter().collect();
         let (action, id) = (action.to_owned(), id.to_owned());
         self.0.events.tell(Event { time: self.now(), subject, action, id, attributes });

@@ -136,7 +136,9 @@ impl Error {
             Self::Image(error) if error.is_not_found() => Kind::NotFound,
             Self::Image(gantry_images::Error::Conflict(_)) => Kind::Conflict,
             Self::Image(gantry_images::Error::Invalid { .. }) => Kind::Invalid,
-            Self::Network(gantry_net::Error::Invalid { .. } | gantry_net::Error::OutsideOfSubnet { .. }) => Kind::Invalid,
+            Self::Network(gantry_net::Error::Invalid { .. } | gantry_net::Error::OutsideOfSubnet { .. }) => {
+                Kind::Invalid
+            }
             Self::Network(gantry_net::Error::AddressInUse(_) | gantry_net::Error::Overlap { .. }) => Kind::Forbidden,
             Self::Closed => Kind::Unavailable,
             Self::Start { .. }

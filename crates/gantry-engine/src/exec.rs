@@ -101,7 +101,8 @@ impl Engine {
     /// The ids of the further processes of a container that have not ended.
     pub fn execs_of(&self, container: &str) -> Vec<String> {
         let execs = lock(&self.0.execs);
-        let of = execs.values().filter(|exec| exec.container.id == container && exec.state.borrow().exit_code.is_none());
+        let of =
+            execs.values().filter(|exec| exec.container.id == container && exec.state.borrow().exit_code.is_none());
         of.map(|exec| exec.id.clone()).collect()
     }
 

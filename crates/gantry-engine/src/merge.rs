@@ -37,7 +37,9 @@ pub(crate) fn merge(asked: Config, image: &ContainerConfig) -> Result<Config> {
     }
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
         let dir = &config.working_dir;
-        return Err(Error::Invalid(format!("the working directory {dir:?} is invalid, it needs to be an absolute path")));
+        return Err(Error::Invalid(format!(
+            "the working directory {dir:?} is invalid, it needs to be an absolute path"
+        )));
     }
     config.labels = overlaid(&image.labels, std::mem::take(&mut config.labels));
     config.volumes.extend(image.volumes.keys().cloned());
@@ -114,7 +116,8 @@ mod tests {
     fn what_runs() {
         let check = |asked: [&str; 2], image: [&str; 2], expect: &str| {
             let config = Config { entrypoint: list(asked[0]), cmd: list(asked[1]), ..Config::default() };
-            let image = ContainerConfig { entrypoint: list(image[0]), cmd: list(image[1]), ..ContainerConfig::default() };
+            let image =
+                ContainerConfig { entrypoint: list(image[0]), cmd: list(image[1]), ..ContainerConfig::default() };
             let found = merge(config, &image).map_or_else(|error| error.to_string(), |config| words(&config).join(" "));
             assert_eq!(found, expect, "{asked:?}");
         };

@@ -6,19 +6,78 @@ use std::io::Read as _;
 use crate::error::{Context, Error, Result};
 
 const FIRST: [&str; 64] = [
-    "able", "amber", "ample", "apt", "azure", "bold", "brave", "brisk", "calm", "clear", "clever", "cosy", "crisp", "deft",
-    "eager", "early", "fair", "fast", "fine", "firm", "fleet", "fond", "frank", "fresh", "gentle", "glad", "golden",
-    "grand", "happy", "hardy", "humble", "jolly", "keen", "kind", "late", "light", "lively", "lucid", "merry", "mild",
-    "modest", "neat", "noble", "patient", "placid", "plain", "polite", "prime", "proud", "quick", "quiet", "rapid", "ready",
-    "regal", "robust", "sage", "silver", "sober", "solid", "steady", "stout", "sunny", "swift", "warm",
+    "able", "amber", "ample", "apt", "azure", "bold", "brave", "brisk", "calm", "clear", "clever", "cosy", "crisp",
+    "deft", "eager", "early", "fair", "fast", "fine", "firm", "fleet", "fond", "frank", "fresh", "gentle", "glad",
+    "golden", "grand", "happy", "hardy", "humble", "jolly", "keen", "kind", "late", "light", "lively", "lucid",
+    "merry", "mild", "modest", "neat", "noble", "patient", "placid", "plain", "polite", "prime", "proud", "quick",
+    "quiet", "rapid", "ready", "regal", "robust", "sage", "silver", "sober", "solid", "steady", "stout", "sunny",
+    "swift", "warm",
 ];
 const SECOND: [&str; 64] = [
-    "anchor", "barge", "basin", "beacon", "berth", "boom", "bow", "bridge", "buoy", "cable", "canal", "capstan", "cargo",
-    "chain", "channel", "clipper", "coaster", "compass", "crane", "cutter", "davit", "deck", "derrick", "dock", "dredger",
-    "ferry", "freighter", "gangway", "girder", "harbour", "hatch", "hawser", "helm", "hoist", "hull", "jetty", "keel",
-    "ketch", "lantern", "lighter", "lock", "mast", "mole", "mooring", "oar", "packet", "pier", "pilot", "port", "quay",
-    "rigger", "rudder", "sail", "schooner", "sextant", "shackle", "spar", "spreader", "steamer", "stern", "tender",
-    "trolley", "tug", "winch",
+    "anchor",
+    "barge",
+    "basin",
+    "beacon",
+    "berth",
+    "boom",
+    "bow",
+    "bridge",
+    "buoy",
+    "cable",
+    "canal",
+    "capstan",
+    "cargo",
+    "chain",
+    "channel",
+    "clipper",
+    "coaster",
+    "compass",
+    "crane",
+    "cutter",
+    "davit",
+    "deck",
+    "derrick",
+    "dock",
+    "dredger",
+    "ferry",
+    "freighter",
+    "gangway",
+    "girder",
+    "harbour",
+    "hatch",
+    "hawser",
+    "helm",
+    "hoist",
+    "hull",
+    "jetty",
+    "keel",
+    "ketch",
+    "lantern",
+    "lighter",
+    "lock",
+    "mast",
+    "mole",
+    "mooring",
+    "oar",
+    "packet",
+    "pier",
+    "pilot",
+    "port",
+    "quay",
+    "rigger",
+    "rudder",
+    "sail",
+    "schooner",
+    "sextant",
+    "shackle",
+    "spar",
+    "spreader",
+    "steamer",
+    "stern",
+    "tender",
+    "trolley",
+    "tug",
+    "winch",
 ];
 
 /// Random bytes.
@@ -41,7 +100,11 @@ pub(crate) fn id() -> Result<String> {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// A name that is made up from a number; a further try has a number after it.

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod features;
 pub mod foreground;
+pub mod init;
 pub mod log;
 pub mod monitor;
 pub mod output;

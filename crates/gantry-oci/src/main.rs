@@ -21,6 +21,9 @@ const EXEC_FAILED: u8 = 255;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if args.first().is_some_and(|name| Path::new(name).file_name() == Some(gantry_oci::init::NAME.as_ref())) {
+        return gantry_oci::init::main(&args);
+    }
     if let [_, verb, launch] = &args[..]
         && verb == "monitor"
     {

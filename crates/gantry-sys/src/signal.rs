@@ -79,6 +79,17 @@ pub fn set_mask(set: &SigSet) -> io::Result<SigSet> {
     mask(libc::SIG_SETMASK, set)
 }
 
+/// Starts a program with this mask of signals, whatever the caller's is.
+///
+/// # Errors
+/// Those of [`std::process::Command::spawn`].
+pub fn spawn_with_mask(command: &mut std::process::Command, set: SigSet) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(move || set_mask(&set).map(drop)) };
+    command.spawn()
+}
+
 fn mask(how: libc::c_int, set: &SigSet) -> io::Result<SigSet> {
     let mut old = SigSet::empty();
     // SAFETY: both sets are initialised and live through the call.

@@ -8,8 +8,8 @@ use gantry_model::oci::state::Status as Kernel;
 use crate::container::Status;
 use crate::engine::{Engine, blocking};
 use crate::error::{Context, Result};
-use crate::network::Joined;
 use crate::monitor::{self, Connection};
+use crate::network::Joined;
 use crate::request::Restart;
 use crate::rootfs;
 use crate::table::Container;
@@ -51,7 +51,8 @@ impl Engine {
             return Ok(());
         }
         let id = container_id(&container.id)?;
-        let report = self.runtime(move |runtime| Ok(runtime.report(&id).map(|report| (report.record.pid, report.status))));
+        let report =
+            self.runtime(move |runtime| Ok(runtime.report(&id).map(|report| (report.record.pid, report.status))));
         match (Connection::open(&dir.join("monitor")), report.await?) {
             (Ok(connection), Ok((pid, Kernel::Running | Kernel::Paused))) => {
                 self.settle_running(container, pid, &dir);
@@ -109,7 +110,8 @@ impl Engine {
     /// The state of a container that runs, of which only the kernel may know yet.
     fn settle_running(&self, container: &Arc<Container>, pid: i32, dir: &std::path::Path) {
         use std::os::unix::fs::MetadataExt as _;
-        let started = std::fs::metadata(dir.join("launch.json")).map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
+        let started = std::fs::metadata(dir.join("launch.json"))
+            .map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
         let joined = Joined::read(dir).unwrap_or_default();
         if pid != 0
             && let Err(error) = self.take_up(container, &joined)

@@ -24,7 +24,10 @@ impl Engine {
                     Status::Restarting => "container is restarting: stop the container before removing or force remove",
                     _ => "container is running: stop the container before removing or force remove",
                 };
-                return Err(Error::Conflict(format!("cannot remove container {:?}: {hint}", container.record().name_path())));
+                return Err(Error::Conflict(format!(
+                    "cannot remove container {:?}: {hint}",
+                    container.record().name_path()
+                )));
             }
             self.end_by_force(&container).await?;
         }

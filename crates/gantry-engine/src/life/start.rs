@@ -11,8 +11,8 @@ use crate::bundle::{self, Found};
 use crate::container::{Record, Status};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
-use crate::network::Joined;
 use crate::monitor::{self, Connection};
+use crate::network::Joined;
 use crate::request::NetworkMode;
 use crate::rootfs;
 use crate::spec::{self, Place};
@@ -109,11 +109,15 @@ impl Engine {
     /// Files that are mounted over those of the image: those of the container whose network it is.
     fn files(&self, record: &Record) -> Vec<(String, String)> {
         let whose = match &record.network.mode {
-            NetworkMode::Container(other) => self.find(other).map_or_else(|_| record.id.clone(), |other| other.id.clone()),
+            NetworkMode::Container(other) => {
+                self.find(other).map_or_else(|_| record.id.clone(), |other| other.id.clone())
+            }
             _ => record.id.clone(),
         };
         let dir = self.root_dir(&whose);
-        ["hosts", "hostname", "resolv.conf"].map(|name| (dir.join(name).display().to_string(), format!("/etc/{name}"))).into()
+        ["hosts", "hostname", "resolv.conf"]
+            .map(|name| (dir.join(name).display().to_string(), format!("/etc/{name}")))
+            .into()
     }
 
     /// Starts the monitor, gives it those who are attached, and lets the process go.
@@ -132,7 +136,8 @@ impl Engine {
             connection.ask(request, Some(client)).await.context(what)?;
         }
         let id = container_id(&container.id)?;
-        self.runtime(move |runtime| runtime.start(&id, None).map_err(|error| monitor::failed(&error.to_string()))).await?;
+        self.runtime(move |runtime| runtime.start(&id, None).map_err(|error| monitor::failed(&error.to_string())))
+            .await?;
         let started = self.now();
         container.change(|state| {
             (state.status, state.pid, state.started) = (Status::Running, pid, started);

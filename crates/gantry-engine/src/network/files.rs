@@ -58,7 +58,8 @@ fn hosts(
     gateway: Option<IpAddr>,
 ) -> Result<String> {
     use gantry_net::files::HostAddress;
-    let mut extra = record.network.extra_hosts.iter().map(|text| Ok(parse_extra_host(text)?)).collect::<Result<Vec<_>>>()?;
+    let mut extra =
+        record.network.extra_hosts.iter().map(|text| Ok(parse_extra_host(text)?)).collect::<Result<Vec<_>>>()?;
     if record.network.mode == NetworkMode::Host {
         let mut text = std::fs::read_to_string(HOSTS).unwrap_or_default();
         let own = hosts_file(&Hosts { extra, ..Hosts::default() }, gateway);

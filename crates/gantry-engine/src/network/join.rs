@@ -37,7 +37,9 @@ impl Joined {
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let (path, new) = (dir.join("network.json"), dir.join("network.new"));
         let text = serde_json::to_vec(self).unwrap_or_default();
-        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).context(|| format!("write {}", path.display()))
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .context(|| format!("write {}", path.display()))
     }
 
     /// What was written down.
@@ -111,7 +113,11 @@ impl Engine {
         self.listen(container, &netns, plan, links, upstreams)?;
         Ok(Joined {
             namespace: Namespace::Path(path.display().to_string()),
-            endpoints: plan.endpoints.iter().map(|(network, endpoint)| (network.name().to_owned(), endpoint.clone())).collect(),
+            endpoints: plan
+                .endpoints
+                .iter()
+                .map(|(network, endpoint)| (network.name().to_owned(), endpoint.clone()))
+                .collect(),
             ports,
         })
     }
@@ -124,33 +130,22 @@ impl Engine {
         };
         let failed = |error: gantry_net::Error| {
             let (name, id) = (&record.name, &endpoint.id);
-            Error::Conflict(format!("driver failed programming external connectivity on endpoint {name} ({id}): {error}"))
+            Error::Conflict(format!(
+                "driver failed programming external connectivity on endpoint {name} ({id}): {error}"
+            ))
         };
-        let Ok(target) = endpoint.ipv4.parse::<IpAddr>() else { return Ok(Vec::new()) };
         let wishes = wanted.iter().map(port_request).collect::<Result<Vec<_>>>()?;
         if wishes.is_empty() {
             return Ok(Vec::new());
         }
         let networks = &self.0.networks;
         let held = networks.keeper.reserve(&wishes).map_err(failed)?;
-        let mappings: Vec<PortMapping> = held
+        let published: Vec<Published> = held
             .iter()
             .zip(&wanted)
-            .map(|(held, wish)| PortMapping {
-                host: held.host(),
-                host_port: held.port(),
-                protocol: held.protocol(),
-                target,
-                target_port: wish.port.number,
-            })
+            .map(|(held, wish)| Published { port: wish.port, host_ip: held.host().to_string(), host_port: held.port() })
             .collect();
-        networks.net.publish(&mappings).map_err(failed)?;
-        let published = mappings.iter().zip(&wanted).map(|(mapping, wish)| Published {
-            port: wish.port,
-            host_ip: mapping.host.to_string(),
-            host_port: mapping.host_port,
-        });
-        let published = published.collect();
+        networks.net.publish(&mappings(&published, std::slice::from_ref(endpoint))).map_err(failed)?;
         lock(&networks.holds).entry(record.id.clone()).or_default().ports = held;
         Ok(published)
     }
@@ -273,9 +268,10 @@ impl Networks {
     fn plan(&self, record: &Record) -> Result<Plan> {
         let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
         let requests = requests(record);
-        let gateway = requests.iter().enumerate().max_by_key(|(index, (_, request))| {
-            (request.gateway_priority, std::cmp::Reverse(*index))
-        });
+        let gateway = requests
+            .iter()
+            .enumerate()
+            .max_by_key(|(index, (_, request))| (request.gateway_priority, std::cmp::Reverse(*index)));
         let gateway = gateway.map(|(index, _)| index);
         for (index, (name, request)) in requests.iter().enumerate() {
             match self.place(record, name, request, index, gateway == Some(index)) {
@@ -470,7 +466,14 @@ fn port_request(wish: &Publish) -> Result<PortRequest> {
     let invalid = || Error::Invalid(format!("invalid port specification: {:?}", wish.host_port));
     let host = match wish.host_ip.as_str() {
         "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        text => text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?,
+        text => {
+            let host: IpAddr = text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?;
+            if host.is_ipv6() {
+                let words = format!("ports of {host} cannot be published: the container has no IPv6 address");
+                return Err(Error::Unsupported(words));
+            }
+            host
+        }
     };
     let ports = match wish.host_port.split_once('-') {
         None if wish.host_port.is_empty() || wish.host_port == "0" => None,
@@ -478,9 +481,7 @@ fn port_request(wish: &Publish) -> Result<PortRequest> {
             let port = wish.host_port.parse().map_err(|_| invalid())?;
             Some(port..=port)
         }
-        Some((first, last)) => {
-            Some(first.parse().map_err(|_| invalid())?..=last.parse().map_err(|_| invalid())?)
-        }
+        Some((first, last)) => Some(first.parse().map_err(|_| invalid())?..=last.parse().map_err(|_| invalid())?),
     };
     if wish.port.protocol == Protocol::Sctp {
         return Err(Error::Unsupported("ports of SCTP cannot be published".to_owned()));

@@ -40,7 +40,10 @@ impl Engine {
     /// The name is taken, a subnet overlaps with another, or something is asked for that there is not.
     pub async fn create_network(&self, request: CreateNetwork) -> Result<String> {
         names::check("network", &request.name).map_err(|_| {
-            Error::Invalid(format!("invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", request.name))
+            Error::Invalid(format!(
+                "invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                request.name
+            ))
         })?;
         if [DEFAULT, HOST, NONE, "container", "default"].contains(&request.name.as_str()) {
             let name = &request.name;
@@ -114,9 +117,9 @@ impl Engine {
                 return Err(Error::Unsupported(format!("the bridge driver does not know the option {key}")));
             }
         }
-        let mtu = options.get(option::MTU).map(|text| {
-            text.parse().map_err(|_| Error::Invalid(format!("invalid value {text:?} of {}", option::MTU)))
-        });
+        let mtu = options
+            .get(option::MTU)
+            .map(|text| text.parse().map_err(|_| Error::Invalid(format!("invalid value {text:?} of {}", option::MTU))));
         let names = self.0.networks.net.names();
         let default = if request.name == DEFAULT { names.default_bridge() } else { names.bridge(id) };
         Ok(NetworkSpec {
@@ -135,11 +138,8 @@ impl Engine {
     pub(crate) async fn settle_networks(&self) -> Result<()> {
         for (name, driver) in [(DEFAULT, "bridge"), (HOST, "host"), (NONE, "null")] {
             if self.0.networks.find(name).is_err() {
-                let request = CreateNetwork {
-                    name: name.to_owned(),
-                    driver: driver.to_owned(),
-                    ..CreateNetwork::default()
-                };
+                let request =
+                    CreateNetwork { name: name.to_owned(), driver: driver.to_owned(), ..CreateNetwork::default() };
                 self.make_network(request).await?;
             }
         }
@@ -160,12 +160,14 @@ impl Engine {
 
     /// All networks.
     pub fn networks(&self) -> Vec<NetworkView> {
-        let records: Vec<_> = lock(&self.0.networks.table).values().map(|network| Arc::clone(&network.record)).collect();
+        let records: Vec<_> =
+            lock(&self.0.networks.table).values().map(|network| Arc::clone(&network.record)).collect();
         records.iter().map(|record| self.network_view(record)).collect()
     }
 
     fn network_view(&self, record: &Arc<NetworkRecord>) -> NetworkView {
-        let members = lock(&self.0.networks.table).get(&record.id).map(|network| network.members.clone()).unwrap_or_default();
+        let members =
+            lock(&self.0.networks.table).get(&record.id).map(|network| network.members.clone()).unwrap_or_default();
         let named = members.into_iter().map(|(id, endpoint)| {
             let name = self.find(&id).map(|container| container.record().name.clone()).unwrap_or_default();
             (id, (name, endpoint))
@@ -187,9 +189,11 @@ impl Engine {
         let view = self.network_view(&record);
         if !view.members.is_empty() {
             let (name, id) = (record.name(), &record.id);
-            let members = view.members.iter().map(|(_, (name, endpoint))| format!("name:{name:?} id:{:?}", &endpoint.id[..12]));
+            let members =
+                view.members.iter().map(|(_, (name, endpoint))| format!("name:{name:?} id:{:?}", &endpoint.id[..12]));
             let members = members.collect::<Vec<_>>().join(", ");
-            let words = format!("error while removing network: network {name} id {id} has active endpoints ({members})");
+            let words =
+                format!("error while removing network: network {name} id {id} has active endpoints ({members})");
             return Err(Error::Forbidden(words));
         }
         lock(&self.0.networks.table).remove(&record.id);
@@ -199,10 +203,7 @@ impl Engine {
             let net = Arc::clone(&self.0.networks.net);
             blocking(move || Ok(net.remove_bridge(&spec)?)).await?;
         }
-        let more = [
-            ("name".to_owned(), record.name().to_owned()),
-            ("type".to_owned(), record.request.driver.clone()),
-        ];
+        let more = [("name".to_owned(), record.name().to_owned()), ("type".to_owned(), record.request.driver.clone())];
         self.tell(Subject::Network, "destroy", &record.id, more);
         Ok(record.id.clone())
     }
@@ -248,7 +249,12 @@ impl Engine {
     }
 
     /// Gives a container that runs a further place.
-    async fn plug(&self, container: &Arc<Container>, network: &Arc<NetworkRecord>, request: &EndpointRequest) -> Result<()> {
+    async fn plug(
+        &self,
+        container: &Arc<Container>,
+        network: &Arc<NetworkRecord>,
+        request: &EndpointRequest,
+    ) -> Result<()> {
         let networks = &self.0.networks;
         let state = container.state();
         let free = (0..).find(|index| !state.endpoints.values().any(|one| one.interface == format!("eth{index}")));
@@ -276,7 +282,9 @@ impl Engine {
         let _life = container.life.lock().await;
         let old = container.record();
         if old.network.mode == NetworkMode::Host && record.name() == HOST {
-            return Err(Error::Conflict("container cannot be disconnected from host network or connected to host network".to_owned()));
+            return Err(Error::Conflict(
+                "container cannot be disconnected from host network or connected to host network".to_owned(),
+            ));
         }
         let is_it = |name: &str| self.0.networks.find(name).is_ok_and(|other| other.id == record.id);
         let mut new = (*old).clone();
@@ -421,7 +429,10 @@ fn subnet_of(asked: &SubnetRequest, taken: &[Cidr], others: &[Cidr]) -> Result<S
     let mut subnet = if asked.subnet.is_empty() {
         Pools::default().choose(true, taken)?
     } else {
-        let cidr: Cidr = asked.subnet.parse().map_err(|error| Error::Invalid(format!("invalid subnet {}: {error}", asked.subnet)))?;
+        let cidr: Cidr = asked
+            .subnet
+            .parse()
+            .map_err(|error| Error::Invalid(format!("invalid subnet {}: {error}", asked.subnet)))?;
         if let Some(other) = others.iter().find(|other| other.overlaps(&cidr)) {
             return Err(gantry_net::Error::Overlap { subnet: cidr, other: *other }.into());
         }
@@ -431,7 +442,10 @@ fn subnet_of(asked: &SubnetRequest, taken: &[Cidr], others: &[Cidr]) -> Result<S
         subnet.gateway = Some(address("gateway", &asked.gateway)?);
     }
     if !asked.ip_range.is_empty() {
-        let range = asked.ip_range.parse().map_err(|error| Error::Invalid(format!("invalid IP range {}: {error}", asked.ip_range)))?;
+        let range = asked
+            .ip_range
+            .parse()
+            .map_err(|error| Error::Invalid(format!("invalid IP range {}: {error}", asked.ip_range)))?;
         subnet.ip_range = Some(range);
     }
     for (name, text) in &asked.aux_addresses {

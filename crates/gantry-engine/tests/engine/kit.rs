@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gantry_distribution::{Anonymous, Client};
 use gantry_engine::request::{Config, CreateContainer, Network, NetworkMode, RemoveOptions, Streams, WaitFor};
 use gantry_engine::{Engine, Options};
-use gantry_images::{ImportOptions, Images};
+use gantry_images::{Images, ImportOptions};
 use gantry_store::Store;
 
 /// A place for an engine, removed with all that runs in it.
@@ -56,7 +56,10 @@ impl Place {
         if images.find("busybox").await.is_err() {
             let name = Some("busybox:latest".parse().unwrap());
             let changes = vec!["CMD [\"sh\"]".to_owned(), "ENV PATH=/bin".to_owned()];
-            images.import(std::io::Cursor::new(busybox()), ImportOptions { name, changes, ..ImportOptions::default() }).await.unwrap();
+            images
+                .import(std::io::Cursor::new(busybox()), ImportOptions { name, changes, ..ImportOptions::default() })
+                .await
+                .unwrap();
         }
         Engine::open(self.options(), images).await.unwrap()
     }
@@ -106,10 +109,14 @@ fn busybox() -> Vec<u8> {
         std::fs::create_dir_all(dir.join(below)).unwrap();
     }
     std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
-    for name in ["sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc", "nc", "ip", "grep"] {
+    for name in [
+        "sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc", "nc",
+        "ip", "grep",
+    ] {
         std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
     }
-    std::fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:u:/home/user:/bin/sh\n").unwrap();
+    std::fs::write(dir.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:u:/home/user:/bin/sh\n")
+        .unwrap();
     std::fs::write(dir.join("etc/group"), "root:x:0:\nuser:x:1001:\nmore:x:1002:user\n").unwrap();
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(&dir).args(["-c", "."]).stdout(std::process::Stdio::piped());
@@ -154,7 +161,11 @@ pub async fn read(mut attached: gantry_engine::Attached) -> (String, String) {
     let (mut out, mut err, mut rest) = (Vec::new(), Vec::new(), &bytes[..]);
     while let [stream, _, _, _, a, b, c, d, more @ ..] = rest {
         let (data, after) = more.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-        if *stream == 1 { out.extend(data) } else { err.extend(data) }
+        if *stream == 1 {
+            out.extend(data)
+        } else {
+            err.extend(data)
+        }
         rest = after;
     }
     (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

@@ -16,10 +16,15 @@ fn names_and_addresses() {
         server.network.mode = NetworkMode::Named("apps".to_owned());
         let server = engine.create(server).await.unwrap().id;
         engine.start(&server).await.unwrap();
-        let mut client = shell("cat /etc/resolv.conf; for i in 1 2 3 4 5; do nc server 80 && break; sleep 0.1; done; ip -4 addr show eth0 | grep -c inet");
+        let mut client = shell(
+            "cat /etc/resolv.conf; for i in 1 2 3 4 5; do nc server 80 && break; sleep 0.1; done; ip -4 addr show eth0 | grep -c inet",
+        );
         client.network.mode = NetworkMode::Named("apps".to_owned());
         let (code, out, err) = run(&engine, client).await;
-        assert!(code == 0 && out.contains("nameserver 127.0.0.11") && out.ends_with("hello\n1\n"), "{code} {out} {err}");
+        assert!(
+            code == 0 && out.contains("nameserver 127.0.0.11") && out.ends_with("hello\n1\n"),
+            "{code} {out} {err}"
+        );
         let view = engine.network("apps").unwrap();
         assert_eq!(view.members.len(), 1, "{view:?}");
         let error = engine.remove_network(&net).await.unwrap_err().to_string();
