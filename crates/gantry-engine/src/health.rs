@@ -225,8 +225,8 @@ mod tests {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn check_of(asked: Healthcheck) -> Check {
-        Check::new(&Healthcheck { test: words("CMD true"), ..asked }, &[]).unwrap().unwrap()
+    fn check_of(asked: &Healthcheck) -> Check {
+        Check::new(&Healthcheck { test: words("CMD true"), ..asked.clone() }, &[]).unwrap().unwrap()
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         wrong(Healthcheck { start_period: -1, ..Healthcheck::default() }, short);
         let negative = "Retries in Healthcheck cannot be negative";
         wrong(Healthcheck { retries: -1, ..Healthcheck::default() }, negative);
-        let default = check_of(Healthcheck::default());
+        let default = check_of(&Healthcheck::default());
         let times = [default.interval, default.timeout, default.start_period, default.start_interval];
         assert_eq!(times.map(|time| time / SECOND), [30, 30, 0, 5]);
         assert_eq!(default.retries, 3);
@@ -272,7 +272,7 @@ mod tests {
                 ..asked
             };
             let health = Health { status: status.to_owned(), ..Health::default() };
-            let due = check_of(asked).due(&health, seconds(1000), seconds(since));
+            let due = check_of(&asked).due(&health, seconds(1000), seconds(since));
             assert_eq!(due / SECOND, expect, "{status} {since}");
         };
         check(STARTING, 1000, 1010);
@@ -289,7 +289,7 @@ mod tests {
     fn what_results_mean() {
         let run = |retries: i64, period: i64, script: &str| {
             let asked = Healthcheck { retries, start_period: period * SECOND, ..Healthcheck::default() };
-            let check = check_of(asked);
+            let check = check_of(&asked);
             let mut health = Check::begin(None);
             let mut at = 0;
             let mut told = Vec::new();
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered() {
-        let check = check_of(Healthcheck { timeout: 1_500_000_000, ..Healthcheck::default() });
+        let check = check_of(&Healthcheck { timeout: 1_500_000_000, ..Healthcheck::default() });
         let mut health = Check::begin(None);
         for number in 0..7 {
             let mut output = Output::default();

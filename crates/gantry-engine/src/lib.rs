@@ -11,6 +11,7 @@ pub mod request;
 pub mod restart;
 pub mod settings;
 pub mod spec;
+pub mod stats;
 
 mod attach;
 mod bundle;

@@ -242,8 +242,8 @@ mod tests {
         let check = |own: &str, parts: Parts, has: &[&str], lacks: &[&str]| {
             let text = text("p", own, parts);
             assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
-            has.iter().for_each(|part| assert!(text.contains(part), "{part} in {text}"));
-            lacks.iter().for_each(|part| assert!(!text.contains(part), "{part} in {text}"));
+            assert!(has.iter().all(|part| text.contains(part)), "{has:?} in {text}");
+            assert!(!lacks.iter().any(|part| text.contains(part)), "{lacks:?} in {text}");
         };
         let all = Parts { abi: true, tunables: true, base: true };
         check("unconfined", all, &["abi <abi/3.0>,", "<tunables/global>", "<abstractions/base>"], &["@{PROC}="]);
