@@ -1,5 +1,6 @@
 //! Blocks of addresses for networks that ask for none.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -50,9 +51,9 @@ impl Pools {
     /// The first block of a family that has nothing in common with any of those that are taken: other networks', and
     /// whatever the host has addresses in or routes to. Its first address is the gateway.
     pub fn choose(&self, ipv4: bool, taken: &[Cidr]) -> Result<Subnet> {
-        let pools = self.0.iter().filter(|pool| pool.base.is_ipv4() == ipv4);
-        let cidr = pools.filter_map(|pool| first_free(*pool, taken)).next().ok_or(Error::PoolsExhausted)?;
-        Ok(Subnet { cidr, gateway: first_address(&cidr), ip_range: None, aux: Default::default() })
+        let mut pools = self.0.iter().filter(|pool| pool.base.is_ipv4() == ipv4);
+        let cidr = pools.find_map(|pool| first_free(*pool, taken)).ok_or(Error::PoolsExhausted)?;
+        Ok(Subnet { cidr, gateway: first_address(&cidr), ip_range: None, aux: BTreeMap::new() })
     }
 }
 

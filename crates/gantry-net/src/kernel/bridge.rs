@@ -174,11 +174,11 @@ fn settings(network: &NetworkSpec) -> Result<()> {
 
 /// Whether a device has an address that its network has no more. What the kernel gives by itself is left alone.
 fn is_stale(address: &Address, index: u32, network: &NetworkSpec) -> bool {
-    let by_itself = matches!(address.address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let by_itself = matches!(address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let wanted = network
         .subnets
         .iter()
-        .any(|subnet| subnet.gateway == Some(address.address) && subnet.cidr.prefix() == address.prefix);
+        .any(|subnet| subnet.gateway == Some(address.ip) && subnet.cidr.prefix() == address.prefix);
     address.index == index && !by_itself && !wanted
 }
 

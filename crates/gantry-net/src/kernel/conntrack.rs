@@ -50,7 +50,7 @@ impl Net {
     /// Forgets the datagrams to published ports.
     pub(super) fn forget(&self, ports: &[PortMapping]) -> Result<()> {
         let local = links::addresses(&mut self.route()).map_err(|error| failed("list addresses", &error))?;
-        let local: HashSet<IpAddr> = local.into_iter().map(|address| address.address).collect();
+        let local: HashSet<IpAddr> = local.into_iter().map(|address| address.ip).collect();
         let mut errors = Vec::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let ports: Vec<_> = ports.iter().filter(|port| Family::of(port.host) == family).collect();

@@ -83,7 +83,7 @@ pub struct Address {
     /// Number of the device.
     pub index: u32,
     /// The address.
-    pub address: IpAddr,
+    pub ip: IpAddr,
     /// Bits of its network.
     pub prefix: u8,
 }
@@ -213,8 +213,8 @@ pub fn add_address(batch: &mut Batch, index: u32, address: IpAddr, prefix: u8) {
 
 /// Takes an address from a device.
 pub fn remove_address(batch: &mut Batch, address: &Address) {
-    batch.push(RTM_DELADDR, 0, &address_header(address.address, address.prefix, address.index), |body| {
-        body.put(IFA_LOCAL, &octets(address.address));
+    batch.push(RTM_DELADDR, 0, &address_header(address.ip, address.prefix, address.index), |body| {
+        body.put(IFA_LOCAL, &octets(address.ip));
     });
 }
 
@@ -326,8 +326,7 @@ fn parse_address(payload: &[u8]) -> Option<Address> {
     let (header, rest) = payload.split_at_checked(8)?;
     let (prefix, index) = (*header.get(1)?, number(header.get(4..8)?)?);
     let find = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| ip(value));
-    let address = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
-    Some(Address { index, address, prefix })
+    Some(Address { index, ip: find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?, prefix })
 }
 
 fn parse_route(payload: &[u8]) -> Option<Route> {

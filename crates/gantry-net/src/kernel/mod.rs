@@ -105,9 +105,9 @@ impl Net {
         };
         let mut theirs: Vec<_> = addresses.iter().filter(|address| !ours.contains(&address.index)).collect();
         theirs.sort_by_key(|address| Some(address.index) != way_out);
-        host.taken.extend(theirs.iter().filter_map(|address| Cidr::new(address.address, address.prefix)));
+        host.taken.extend(theirs.iter().filter_map(|address| Cidr::new(address.ip, address.prefix)));
         host.taken.extend(routes.iter().filter(|route| !ours.contains(&route.index)).filter_map(|route| route.to));
-        host.addresses.extend(theirs.iter().map(|a| a.address).filter(|address| !address.is_loopback()));
+        host.addresses.extend(theirs.iter().map(|address| address.ip).filter(|address| !address.is_loopback()));
         host.taken.sort_unstable();
         host.taken.dedup();
         Ok(host)

@@ -1,0 +1,75 @@
+//! How long things take; to be read, not to be held to, since the machine may have other work.
+
+use std::time::{Duration, Instant};
+
+use gantry_net::{Desired, PortMapping, Protocol, create_netns, plan, remove_netns};
+
+use crate::kit::{endpoint, on_host};
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn timed<T>(times: &mut Vec<Duration>, act: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = act();
+    times.push(start.elapsed());
+    result
+}
+
+#[test]
+#[ignore = "it measures"]
+fn costs() {
+    on_host("costs", |host| {
+        let network = host.network(1, |_| ());
+        let (mut making, mut attaching, mut removing, mut publishing, mut taking_back) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let path = std::env::temp_dir().join(format!("gantry-net-cost-{}", std::process::id()));
+        for last in (2..=201).chain(2..=201) {
+            let netns = timed(&mut making, || create_netns(&path)).unwrap();
+            let plan = plan::endpoint(host.net.names(), &network, &endpoint(&network, last)).unwrap();
+            timed(&mut attaching, || host.net.attach(&netns, &[plan])).unwrap();
+            drop(netns);
+            timed(&mut removing, || remove_netns(&path)).unwrap();
+        }
+        let mapping = |number: u16| PortMapping {
+            host: "0.0.0.0".parse().unwrap(),
+            host_port: number,
+            protocol: Protocol::Tcp,
+            target: "10.1.0.2".parse().unwrap(),
+            target_port: 80,
+        };
+        for number in 1000..1200 {
+            timed(&mut publishing, || host.net.publish(&[mapping(number)])).unwrap();
+        }
+        for number in 1000..1200 {
+            timed(&mut taking_back, || host.net.unpublish(&[mapping(number)])).unwrap();
+        }
+        let many = |count: u16| Desired {
+            networks: vec![network.clone()],
+            endpoints: Vec::new(),
+            ports: (1000..1000 + count).map(mapping).collect(),
+        };
+        let mut syncing = Vec::new();
+        timed(&mut syncing, || host.net.sync(&many(10_000))).unwrap();
+        let (mut late, mut udp) = (Vec::new(), Vec::new());
+        for number in 20_000..20_200 {
+            timed(&mut late, || host.net.publish(&[mapping(number)])).unwrap();
+            let datagrams = PortMapping { protocol: Protocol::Udp, ..mapping(number) };
+            timed(&mut udp, || host.net.publish(&[datagrams])).unwrap();
+        }
+        for (what, times) in [
+            ("make a namespace", making),
+            ("attach", attaching),
+            ("remove a namespace", removing),
+            ("publish a port", publishing),
+            ("take back a port", taking_back),
+            ("sync with 10,000 ports", syncing),
+            ("publish one more", late),
+            ("publish a port of datagrams", udp),
+        ] {
+            println!("{what}: {:?}", median(times));
+        }
+    });
+}
