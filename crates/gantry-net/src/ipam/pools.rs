@@ -60,17 +60,18 @@ impl Pools {
 /// The first piece of a pool that overlaps nothing that is taken.
 fn first_free(pool: Pool, taken: &[Cidr]) -> Option<Cidr> {
     let mut taken: Vec<&Cidr> = taken.iter().filter(|cidr| cidr.overlaps(&pool.base)).collect();
+    // By their first addresses, so that what has been passed need not be looked at again.
     taken.sort_unstable();
     let mut piece = Cidr::new(pool.base.address(), pool.size)?;
-    // Each round leaves one taken block behind for good, so there are no more rounds than blocks, and one.
-    while pool.base.covers(&piece) {
-        let Some(last) = taken.iter().filter(|cidr| cidr.overlaps(&piece)).map(|cidr| cidr.last()).max() else {
-            return Some(piece);
-        };
-        taken.retain(|cidr| cidr.last() > last);
-        piece = Cidr::new(last.max(piece.last()), pool.size)?.next()?;
+    for cidr in taken {
+        if piece.last() < cidr.address() {
+            break;
+        }
+        if piece.overlaps(cidr) {
+            piece = Cidr::new(cidr.last().max(piece.last()), pool.size)?.next()?;
+        }
     }
-    None
+    pool.base.covers(&piece).then_some(piece)
 }
 
 /// The address after the network's own.

@@ -6,16 +6,18 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gantry_sys::netlink::{Batch, attributes};
+use gantry_sys::netlink::{Batch, Channel, Subsystem, attributes};
 use rustix::io::Errno;
 
 use super::links::{self, ip};
-use super::{Net, failed, refused};
+use super::{failed, refused};
 use crate::PortMapping;
 use crate::error::{Error, Result};
 use crate::nft::{header, number};
 use crate::plan::Family;
+use crate::spec::Protocol;
 
 const CTNETLINK_GET: u16 = 1 << 8 | 1;
 const CTNETLINK_NEW: u16 = 1 << 8;
@@ -46,65 +48,114 @@ struct Connection {
     zone: Option<Vec<u8>>,
 }
 
-impl Net {
-    /// Forgets the datagrams to published ports.
-    pub(super) fn forget(&self, ports: &[PortMapping]) -> Result<()> {
-        let local = links::addresses(&mut self.route()).map_err(|error| failed("list addresses", &error))?;
-        let local: HashSet<IpAddr> = local.into_iter().map(|address| address.ip).collect();
-        let mut errors = Vec::new();
-        for family in [Family::Ipv4, Family::Ipv6] {
-            let ports: Vec<_> = ports.iter().filter(|port| Family::of(port.host) == family).collect();
-            if ports.is_empty() {
-                continue;
-            }
-            let is_stale = |connection: &Connection| {
-                let to_host = local.contains(&connection.to) || connection.to.is_loopback();
-                ports.iter().any(|port| {
-                    let to_port = port.host == connection.to || port.host.is_unspecified() && to_host;
-                    port.host_port == connection.port && (to_port || connection.answers == port.target)
-                })
-            };
-            errors.extend(self.forget_those(family, &ports, &is_stale).err());
-        }
-        Error::collect(errors)
-    }
+/// Ports whose datagrams are to be forgotten. The kernel takes some 10 ms to look through what it remembers, so nobody
+/// waits for it: a thread does it, which ends when there is nothing more to do.
+#[derive(Debug, Default)]
+pub struct Forgetting {
+    queue: Arc<Mutex<Queue>>,
+}
 
-    fn forget_those(
-        &self,
-        family: Family,
-        ports: &[&PortMapping],
-        is_stale: &dyn Fn(&Connection) -> bool,
-    ) -> Result<()> {
-        let mut stale = Vec::new();
-        // One port can be told to the kernel, which then lists little; a kernel before 5.8 lists all the same.
-        let only = match ports {
-            [port] => filter(port.host_port),
-            _ => Vec::new(),
+#[derive(Debug, Default)]
+struct Queue {
+    ports: Vec<PortMapping>,
+    /// Whether there is a thread.
+    busy: bool,
+}
+
+impl Forgetting {
+    /// Has the datagrams to ports forgotten soon, in the calling thread's network namespace.
+    pub fn add(&self, ports: &[PortMapping]) {
+        let mut queue = lock(&self.queue);
+        queue.ports.extend(ports.iter().filter(|port| port.protocol == Protocol::Udp));
+        if queue.ports.is_empty() || queue.busy {
+            return;
+        }
+        let shared = Arc::clone(&self.queue);
+        match std::thread::Builder::new().name("conntrack".to_owned()).spawn(move || work(&shared)) {
+            Ok(_) => queue.busy = true,
+            // The next one tries again.
+            Err(error) => tracing::warn!(%error, "no thread to forget connections of published ports"),
+        }
+    }
+}
+
+fn work(queue: &Mutex<Queue>) {
+    loop {
+        let mut locked = lock(queue);
+        let ports = std::mem::take(&mut locked.ports);
+        locked.busy = !ports.is_empty();
+        drop(locked);
+        if ports.is_empty() {
+            return;
+        }
+        if let Err(error) = forget(&ports) {
+            tracing::debug!(%error, "connections of published ports are not forgotten");
+        }
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Forgets the datagrams to published ports.
+fn forget(ports: &[PortMapping]) -> Result<()> {
+    let open = |subsystem| Channel::new(subsystem).map_err(|error| failed("open netlink", &error));
+    let local = links::addresses(&mut open(Subsystem::Route)?).map_err(|error| failed("list addresses", &error))?;
+    let local: HashSet<IpAddr> = local.into_iter().map(|address| address.ip).collect();
+    let mut channel = open(Subsystem::Netfilter)?;
+    let mut errors = Vec::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let ports: Vec<_> = ports.iter().filter(|port| Family::of(port.host) == family).collect();
+        if ports.is_empty() {
+            continue;
+        }
+        let is_stale = |connection: &Connection| {
+            let to_host = local.contains(&connection.to) || connection.to.is_loopback();
+            ports.iter().any(|port| {
+                let to_port = port.host == connection.to || port.host.is_unspecified() && to_host;
+                port.host_port == connection.port && (to_port || connection.answers == port.target)
+            })
         };
-        let only: Vec<(u16, &[u8])> = only.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
-        let mut filter = self.filter();
-        let listed = filter.list(CTNETLINK_GET, &header(number(family), 0), &only, &mut || (), &mut |kind, payload| {
-            if kind == CTNETLINK_NEW && stale.len() < MOST {
-                stale.extend(parse(payload).filter(|connection| is_stale(connection)));
+        errors.extend(forget_those(&mut channel, family, &ports, &is_stale).err());
+    }
+    Error::collect(errors)
+}
+
+fn forget_those(
+    channel: &mut Channel,
+    family: Family,
+    ports: &[&PortMapping],
+    is_stale: &dyn Fn(&Connection) -> bool,
+) -> Result<()> {
+    let mut stale = Vec::new();
+    // One port can be told to the kernel, which then lists little; a kernel before 5.8 lists all the same.
+    let only = match ports {
+        [port] => filter(port.host_port),
+        _ => Vec::new(),
+    };
+    let only: Vec<(u16, &[u8])> = only.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
+    let listed = channel.list(CTNETLINK_GET, &header(number(family), 0), &only, &mut || (), &mut |kind, payload| {
+        if kind == CTNETLINK_NEW && stale.len() < MOST {
+            stale.extend(parse(payload).filter(|connection| is_stale(connection)));
+        }
+    });
+    listed.map_err(|error: io::Error| failed("list connections", &error))?;
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    for connection in &stale {
+        batch.push(CTNETLINK_DELETE, 0, &header(number(family), 0), |body| {
+            body.nest(CTA_TUPLE_ORIG, |body| body.raw(&connection.original));
+            if let Some(zone) = &connection.zone {
+                body.put(CTA_ZONE, zone);
             }
         });
-        listed.map_err(|error: io::Error| failed("list connections", &error))?;
-        if stale.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Batch::new();
-        for connection in &stale {
-            batch.push(CTNETLINK_DELETE, 0, &header(number(family), 0), |body| {
-                body.nest(CTA_TUPLE_ORIG, |body| body.raw(&connection.original));
-                if let Some(zone) = &connection.zone {
-                    body.put(CTA_ZONE, zone);
-                }
-            });
-        }
-        let refusals = filter.submit(&mut batch).map_err(|error| failed("forget connections", &error))?;
-        let other = refusals.iter().find(|refusal| refusal.errno != Errno::NOENT);
-        other.map_or(Ok(()), |refusal| Err(refused("forget connections", refusal)))
     }
+    let refusals = channel.submit(&mut batch).map_err(|error| failed("forget connections", &error))?;
+    let other = refusals.iter().find(|refusal| refusal.errno != Errno::NOENT);
+    other.map_or(Ok(()), |refusal| Err(refused("forget connections", refusal)))
 }
 
 /// Attributes that narrow a list to datagrams that were sent to a port.

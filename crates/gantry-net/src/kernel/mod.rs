@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use gantry_sys::netlink::{Batch, Channel, Refused, Subsystem};
 use rustix::io::Errno;
 
+use conntrack::Forgetting;
 pub use netns::{Netns, create_netns, enter, open_netns, remove_netns};
 pub use sync::{Desired, Synced};
 
@@ -42,6 +43,7 @@ pub struct Net {
     bridges: Mutex<HashMap<String, Bridge>>,
     /// Families whose table is there.
     tables: Mutex<HashSet<Family>>,
+    forgetting: Forgetting,
     /// The number of the next device.
     next_index: AtomicU32,
 }
@@ -77,6 +79,7 @@ impl Net {
             filter: Mutex::new(channel(Subsystem::Netfilter)?),
             bridges: Mutex::default(),
             tables: Mutex::default(),
+            forgetting: Forgetting::default(),
             next_index: AtomicU32::new(random_index()?),
         })
     }

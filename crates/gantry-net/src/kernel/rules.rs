@@ -9,7 +9,6 @@ use super::{Net, failed, refused};
 use crate::error::{Error, Result};
 use crate::nft::Transaction;
 use crate::plan::{self, Element, Family, Ruleset};
-use crate::spec::Protocol;
 use crate::{NetworkSpec, PortMapping};
 
 impl Net {
@@ -22,7 +21,7 @@ impl Net {
                 _ => refused(format!("publish port {}/{}", port.host_port, port.protocol), &refusal),
             });
         }
-        self.forget_connections(ports);
+        self.forgetting.add(ports);
         Ok(())
     }
 
@@ -36,7 +35,7 @@ impl Net {
             }
             ports.retain(|other| *other != port);
         }
-        self.forget_connections(&ports);
+        self.forgetting.add(&ports);
         Ok(())
     }
 
@@ -67,17 +66,6 @@ impl Net {
         match ends.iter().find(|(end, _)| first.index < *end).filter(|_| first.index > 0) {
             Some((_, port)) => Ok(Some((*port, first))),
             None => Err(refused("change published ports", &first)),
-        }
-    }
-
-    /// What is remembered of datagrams that went elsewhere before would go on to decide for those that follow.
-    fn forget_connections(&self, ports: &[PortMapping]) {
-        let ports: Vec<_> = ports.iter().filter(|port| port.protocol == Protocol::Udp).copied().collect();
-        if ports.is_empty() {
-            return;
-        }
-        if let Err(error) = self.forget(&ports) {
-            tracing::debug!(%error, "connections of published ports are not forgotten");
         }
     }
 

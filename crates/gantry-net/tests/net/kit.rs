@@ -100,11 +100,6 @@ impl Host {
         self.net.attach(&netns, std::slice::from_ref(&plan)).unwrap();
         Container { netns, plan, path }
     }
-
-    /// Numbers of devices, by the beginnings of their names.
-    pub fn count(&self, prefix: &str) -> usize {
-        names().iter().filter(|name| name.starts_with(prefix)).count()
-    }
 }
 
 impl Drop for Host {
@@ -164,6 +159,11 @@ pub fn endpoint(network: &NetworkSpec, last: u8) -> Endpoint {
 
 pub fn port(host: &str, host_port: u16, protocol: Protocol, target: &Container, target_port: u16) -> PortMapping {
     PortMapping { host: host.parse().unwrap(), host_port, protocol, target: target.address(), target_port }
+}
+
+/// Numbers of devices of the calling thread's namespace, by the beginnings of their names.
+pub fn count(prefix: &str) -> usize {
+    names().iter().filter(|name| name.starts_with(prefix)).count()
 }
 
 /// Names of the devices of the calling thread's namespace.

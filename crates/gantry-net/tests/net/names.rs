@@ -1,5 +1,6 @@
 //! Names, asked for from within containers.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gantry_net::dns::{Listener, Member, Resolver, View};
 
-use crate::kit::{Container, Host, inside, on_host};
+use crate::kit::{Container, Host, count, inside, on_host};
 
 const A: u16 = 1;
 const PTR: u16 = 12;
@@ -45,10 +46,11 @@ fn text(question: &[u8], answer: &[u8]) -> String {
         let length = usize::from(u16::from_be_bytes([answer[at + 10], answer[at + 11]]));
         let data = &answer[at + 12..at + 12 + length];
         at += 12 + length;
-        match <[u8; 4]>::try_from(data) {
-            Ok(address) => text += &format!(" {}", Ipv4Addr::from(address)),
-            Err(_) => text += &format!(" {}", String::from_utf8_lossy(data).replace(|c: char| c.is_control(), ".")),
-        }
+        let data = match <[u8; 4]>::try_from(data) {
+            Ok(address) => Ipv4Addr::from(address).to_string(),
+            Err(_) => String::from_utf8_lossy(data).replace(|c: char| c.is_control(), "."),
+        };
+        write!(text, " {data}").unwrap();
     }
     text
 }
@@ -247,7 +249,7 @@ fn the_port_of_names_is_the_containers_own() {
         let mut world = world(host, &[]);
         let netns = &world.container.netns;
         let udp = inside(netns, || UdpSocket::bind("0.0.0.0:53")).unwrap();
-        let _tcp = inside(netns, || TcpListener::bind("0.0.0.0:53")).unwrap();
+        let tcp = inside(netns, || TcpListener::bind("0.0.0.0:53")).unwrap();
         udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         world.check("one", A, "code 0 10.1.0.2");
         let client = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -265,13 +267,13 @@ fn the_port_of_names_is_the_containers_own() {
 
         // When the server and the container go, so does the namespace.
         let World { container, listener, runtime, .. } = world;
-        drop((udp, _tcp, listener));
+        drop((udp, tcp, listener));
         container.remove();
         runtime.shutdown_timeout(Duration::from_secs(5));
         let end = Instant::now() + Duration::from_secs(10);
-        while host.count("gttv") > 0 && Instant::now() < end {
+        while count("gttv") > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(host.count("gttv"), 0);
+        assert_eq!(count("gttv"), 0);
     });
 }

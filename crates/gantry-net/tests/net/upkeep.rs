@@ -2,7 +2,7 @@
 
 use gantry_net::{Desired, Error, Protocol};
 
-use crate::kit::{HOST, OUTSIDE, ask, endpoint, inside, names, network, on_host, port, serve};
+use crate::kit::{HOST, OUTSIDE, ask, count, endpoint, inside, names, network, on_host, port, serve};
 
 #[test]
 fn an_engine_that_comes_back_adopts_and_cleans() {
@@ -25,8 +25,8 @@ fn an_engine_that_comes_back_adopts_and_cleans() {
             ports: vec![port("0.0.0.0", 8080, Protocol::Tcp, &a, 80)],
         };
         let synced = again.sync(&desired).unwrap();
-        assert_eq!(synced.bridges, [two.bridge.clone()]);
-        assert_eq!(synced.veths, [b.plan.veth.clone()]);
+        assert_eq!(synced.bridges, [two.bridge.as_str()]);
+        assert_eq!(synced.veths, [b.plan.veth.as_str()]);
         assert_eq!(synced.missing, [gone]);
         assert!(!names().contains(&two.bridge) && !names().contains(&b.plan.veth));
         assert_eq!(inside(host.outside(), || ask(Protocol::Tcp, &format!("{HOST}:8080"))), OUTSIDE);
@@ -39,7 +39,7 @@ fn an_engine_that_comes_back_adopts_and_cleans() {
 
         let cleared = again.clear().unwrap();
         assert_eq!((cleared.bridges, cleared.veths), (vec![one.bridge.clone()], vec![a.plan.veth.clone()]));
-        assert_eq!(host.count("gtt"), 0);
+        assert_eq!(count("gtt"), 0);
         assert!(again.clear().unwrap().bridges.is_empty());
     });
 }
@@ -85,7 +85,7 @@ fn many_come_and_go() {
         let before = names();
         for round in 0..4 {
             let all: Vec<_> = (2..52).map(|last| host.container(&network, last)).collect();
-            assert_eq!(host.count("gttv"), 50, "round {round}");
+            assert_eq!(count("gttv"), 50, "round {round}");
             for (number, container) in all.into_iter().enumerate() {
                 if number % 5 == 0 {
                     host.net.detach(&container.plan).unwrap();
@@ -120,7 +120,7 @@ fn an_attach_that_fails_leaves_nothing() {
         let mut astray = plan("eth1", 3);
         astray.gateways = vec!["10.99.0.1".parse().unwrap()];
         host.net.attach(&a.netns, &[astray]).unwrap_err();
-        assert_eq!(host.count("gttv"), 1);
+        assert_eq!(count("gttv"), 1);
         host.net.attach(&a.netns, &[plan("eth1", 3)]).unwrap();
         assert_eq!(inside(&a.netns, names).len(), 3);
     });
