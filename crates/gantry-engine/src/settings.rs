@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use gantry_model::oci::linux::{Device, DeviceRule, Resources};
-use gantry_model::oci::spec::{Rlimit, User};
+use gantry_model::oci::linux::{Device, DeviceRule, IntelRdt, NetDevice, Resources};
+use gantry_model::oci::spec::{Hooks, IdMapping, Rlimit, User};
 use serde::{Deserialize, Serialize};
 
 /// What a container is to be.
@@ -43,16 +43,57 @@ pub struct Settings {
     pub mounts: Vec<MountSetting>,
     /// Bytes of `/dev/shm`; 0 is 64 MiB.
     pub shm_size: u64,
+    /// Whether there is no `/dev/shm`.
+    pub no_shm: bool,
     /// Whether the root file system is read-only.
     pub readonly_root: bool,
     /// Device files of the host, by their place in the container.
-    pub devices: Vec<Device>,
+    pub devices: Vec<DeviceSetting>,
     /// Further rules for devices.
     pub device_rules: Vec<DeviceRule>,
+    /// Network devices that move in, by their name outside.
+    pub net_devices: BTreeMap<String, NetDevice>,
+    /// Class of cache and memory bandwidth.
+    pub intel_rdt: Option<IntelRdt>,
+    /// Programs to run at points of its life.
+    pub hooks: Hooks,
+    /// A user namespace of its own; none is the host's.
+    pub user_namespace: Option<Mapping>,
     /// Limits.
     pub resources: Resources,
     /// Free-form, for the runtime.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A device file, and what may be done with it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceSetting {
+    /// The file.
+    #[serde(flatten)]
+    pub device: Device,
+    /// Of `rwm`: read, write, make.
+    pub access: String,
+}
+
+/// A user namespace: a range of ids of the host, of which the first is root inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mapping {
+    /// The first id on the host, of users and of groups.
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
+    /// The file of a namespace with these ids that is there already, such as its sandbox's.
+    #[serde(default)]
+    pub join: Option<String>,
+}
+
+impl Mapping {
+    /// The same as the runtime wants it.
+    pub fn ids(&self) -> IdMapping {
+        IdMapping { container_id: 0, host_id: self.host_id, size: self.size }
+    }
 }
 
 /// What a container may do beyond, or short of, what containers may do by default.
@@ -79,6 +120,8 @@ pub struct Security {
     pub masked_paths: Option<Vec<String>>,
     /// Paths that cannot be written; none is the default list.
     pub readonly_paths: Option<Vec<String>>,
+    /// Whether its cgroups can be written; none is so where everything is allowed.
+    pub writable_cgroups: Option<bool>,
 }
 
 /// A system call filter.
@@ -153,6 +196,9 @@ pub enum MountSource {
         /// Whether mounts below are left out.
         #[serde(default)]
         non_recursive: bool,
+        /// How far a read-only mount reaches.
+        #[serde(default)]
+        reach: Reach,
     },
     /// A file system in memory.
     #[serde(rename_all = "camelCase")]
@@ -161,4 +207,28 @@ pub enum MountSource {
         #[serde(default)]
         options: Vec<String>,
     },
+    /// Any other mount of the runtime.
+    #[serde(rename_all = "camelCase")]
+    Other {
+        /// Type of the file system.
+        kind: String,
+        /// What it is made from.
+        source: String,
+        /// Options of mount(8).
+        #[serde(default)]
+        options: Vec<String>,
+    },
+}
+
+/// How far read-only reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reach {
+    /// To mounts below too, where the kernel can.
+    #[default]
+    Deep,
+    /// To mounts below too, or there is no container.
+    AllOrNothing,
+    /// Not to mounts below.
+    Flat,
 }

@@ -3,16 +3,26 @@
 //! Everything that depends on the machine comes in as [`Place`]; the same settings at the same place give the same
 //! configuration.
 
+pub mod host;
+pub mod options;
+
 mod defaults;
+mod error;
 mod mounts;
+mod propagation;
 mod security;
+
+pub use error::Invalid;
+pub use propagation::{check_propagation, needs_propagation};
+
+use std::collections::BTreeMap;
 
 use gantry_model::oci::linux::{self, Linux};
 use gantry_model::oci::seccomp::{RawSeccomp, Seccomp};
-use gantry_model::oci::spec::{Capabilities, Process, Root, Spec};
+use gantry_model::oci::spec::{Capabilities, Hooks, Process, Root, Spec};
 
 use crate::profiles::{self, BadProfile, Machine};
-use crate::settings::{Filter, Namespace, Settings};
+use crate::settings::{Filter, Mapping, Namespace, Settings};
 
 /// Where a container is made, and what it gets there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,37 +43,18 @@ pub struct Place {
     pub apparmor: Option<String>,
     /// All capabilities that the kernel knows.
     pub capabilities: Vec<String>,
-    /// All devices of the host, for privileged containers.
+    /// All devices of the host, for privileged containers ([`host::devices`]).
     pub devices: Vec<linux::Device>,
+    /// Paths of this host that tell too much, beside those of every host ([`host::telling`]).
+    pub masked: Vec<String>,
+    /// Kernel parameters of a network that is the container's alone, or its sandbox's ([`host::sysctls`]).
+    pub sysctls: BTreeMap<String, String>,
     /// Directory of the sandbox's `/dev/shm`, if its containers share one.
     pub shm: Option<String>,
 }
 
-/// Why settings cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// There is nothing to run.
-    #[error("no command specified: the image names none, so one must be given")]
-    NoCommand,
-    /// A capability that does not exist.
-    #[error("invalid capability: {0:?}: the kernel knows none of that name")]
-    Capability(String),
-    /// A path that must be absolute and plain.
-    #[error("invalid {0} {1:?}: it must be an absolute path without `..`")]
-    Path(&'static str, String),
-    /// Two mounts at one place.
-    #[error("duplicate mount point: {0}")]
-    Duplicate(String),
-    /// A variable without a name.
-    #[error("invalid environment variable: {0:?}")]
-    Variable(String),
-    /// A filter that is no profile.
-    #[error("the seccomp profile is not valid: {0}")]
-    Seccomp(BadProfile),
-    /// Settings that exclude each other.
-    #[error("conflicting options: {0}")]
-    Conflict(&'static str),
-}
+/// The name that AppArmor has for no profile.
+const UNCONFINED: &str = "unconfined";
 
 /// Where the init process is in a container.
 const INIT: &str = "/sbin/gantry-init";
@@ -73,6 +64,7 @@ const INIT: &str = "/sbin/gantry-init";
 /// # Errors
 /// The settings ask for what cannot be.
 pub fn build(settings: &Settings, place: &Place) -> Result<Spec, Invalid> {
+    check(settings)?;
     let capabilities = security::capabilities(&settings.security, &settings.user, &place.capabilities)?;
     let linux = linux(settings, place, &capabilities.bounding)?;
     Ok(Spec {
@@ -82,9 +74,9 @@ pub fn build(settings: &Settings, place: &Place) -> Result<Spec, Invalid> {
         hostname: if settings.namespaces.uts == Namespace::Own { settings.hostname.clone() } else { String::new() },
         domainname: if settings.namespaces.uts == Namespace::Own { settings.domainname.clone() } else { String::new() },
         mounts: mounts::all(settings, place)?,
+        hooks: (settings.hooks != Hooks::default()).then(|| settings.hooks.clone()),
         annotations: settings.annotations.clone(),
         linux: Some(linux),
-        ..Spec::default()
     })
 }
 
@@ -101,10 +93,12 @@ fn process(settings: &Settings, place: &Place, capabilities: Capabilities) -> Re
     }
     let cwd = if settings.working_dir.is_empty() { "/".to_owned() } else { settings.working_dir.clone() };
     let security = &settings.security;
-    let apparmor = match &security.apparmor {
-        Some(profile) => profile.clone(),
-        None if security.privileged => String::new(),
-        None => place.apparmor.clone().unwrap_or_default(),
+    let apparmor = match (&security.apparmor, &place.apparmor) {
+        // Without AppArmor everything is unconfined.
+        (Some(profile), None) if profile == UNCONFINED => String::new(),
+        (Some(profile), _) => profile.clone(),
+        (None, Some(_)) if security.privileged => UNCONFINED.to_owned(),
+        (None, default) => default.clone().unwrap_or_default(),
     };
     Ok(Process {
         terminal: settings.terminal,
@@ -146,42 +140,86 @@ fn environment(settings: &Settings) -> Result<Vec<String>, Invalid> {
 
 fn linux(settings: &Settings, place: &Place, bounding: &[String]) -> Result<Linux, Invalid> {
     let security = &settings.security;
-    let list = |given: &Option<Vec<String>>, default: &[&str]| match given {
+    let list = |given: &Option<Vec<String>>, default: &[&str], more: &[String]| match given {
         Some(given) => given.clone(),
         None if security.privileged => vec![],
-        None => default.iter().map(|&path| path.to_owned()).collect(),
+        None => default.iter().map(|&path| path.to_owned()).chain(more.iter().cloned()).collect(),
     };
     let mut resources = settings.resources.clone();
     resources.devices = security::device_rules(settings);
-    let devices = if security.privileged { place.devices.clone() } else { settings.devices.clone() };
+    let made = settings.user_namespace.as_ref().filter(|mapping| mapping.join.is_none());
+    let ids: Vec<_> = made.map(Mapping::ids).into_iter().collect();
     Ok(Linux {
-        sysctl: settings.sysctls.clone(),
+        uid_mappings: ids.clone(),
+        gid_mappings: ids,
+        sysctl: sysctls(settings, place),
         resources: Some(resources),
         cgroups_path: place.cgroup.clone(),
         namespaces: namespaces(settings),
-        devices,
+        devices: security::devices(settings, &place.devices),
+        net_devices: settings.net_devices.clone(),
         seccomp: filter(settings, place, bounding)?,
-        masked_paths: list(&security.masked_paths, &defaults::MASKED),
-        readonly_paths: list(&security.readonly_paths, &defaults::READONLY),
+        rootfs_propagation: propagation::of_root(settings).to_owned(),
+        masked_paths: list(&security.masked_paths, &defaults::MASKED, &place.masked),
+        readonly_paths: list(&security.readonly_paths, &defaults::READONLY, &[]),
         mount_label: security.mount_label.clone(),
+        intel_rdt: settings.intel_rdt.clone(),
         ..Linux::default()
     })
+}
+
+/// Kernel parameters: those of the place, then those that were asked for.
+fn sysctls(settings: &Settings, place: &Place) -> BTreeMap<String, String> {
+    let mut all = if settings.namespaces.network == Namespace::Host { BTreeMap::new() } else { place.sysctls.clone() };
+    if settings.user_namespace.is_some() {
+        // It names groups of the host that are not in the namespace.
+        all.remove(host::PING_GROUPS);
+    }
+    all.extend(settings.sysctls.clone());
+    all
 }
 
 fn namespaces(settings: &Settings) -> Vec<linux::Namespace> {
     let ns = &settings.namespaces;
     let chosen =
         [("network", &ns.network), ("ipc", &ns.ipc), ("uts", &ns.uts), ("pid", &ns.pid), ("cgroup", &ns.cgroup)];
-    let mount = linux::Namespace { kind: "mount".to_owned(), path: String::new() };
-    let others = chosen.into_iter().filter_map(|(kind, namespace)| {
-        let path = match namespace {
-            Namespace::Own => String::new(),
-            Namespace::Host => return None,
-            Namespace::Path(path) => path.clone(),
-        };
-        Some(linux::Namespace { kind: kind.to_owned(), path })
+    let namespace = |kind: &str, path: String| linux::Namespace { kind: kind.to_owned(), path };
+    let user = settings.user_namespace.as_ref();
+    let user = user.map(|mapping| namespace("user", mapping.join.clone().unwrap_or_default()));
+    let others = chosen.into_iter().filter_map(|(kind, of)| match of {
+        Namespace::Own => Some(namespace(kind, String::new())),
+        Namespace::Host => None,
+        Namespace::Path(path) => Some(namespace(kind, path.clone())),
     });
-    std::iter::once(mount).chain(others).collect()
+    std::iter::once(namespace("mount", String::new())).chain(user).chain(others).collect()
+}
+
+/// Checks what excludes each other.
+fn check(settings: &Settings) -> Result<(), Invalid> {
+    let Some(mapping) = &settings.user_namespace else { return Ok(()) };
+    let ns = &settings.namespaces;
+    let conflicts = [
+        (
+            settings.security.privileged,
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
+             when running privileged mode",
+        ),
+        (ns.network == Namespace::Host, "cannot share the host's network namespace when user namespaces are enabled"),
+        (ns.pid == Namespace::Host, "cannot share the host PID namespace when user namespaces are enabled"),
+        (
+            settings.security.writable_cgroups.is_some(),
+            "option WritableCgroups conflicts with user namespaces and rootless mode",
+        ),
+    ];
+    if let Some((_, why)) = conflicts.into_iter().find(|(conflict, _)| *conflict) {
+        return Err(Invalid::UserNamespace(why));
+    }
+    let user = &settings.user;
+    let ids = [user.uid, user.gid].into_iter().chain(user.additional_gids.iter().copied());
+    match ids.max() {
+        Some(id) if id >= mapping.size => Err(Invalid::NotMapped(id, mapping.size)),
+        _ => Ok(()),
+    }
 }
 
 /// The system call filter, which depends on the capabilities that programs may gain.
