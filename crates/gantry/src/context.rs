@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
+use crate::client as daemon;
 use crate::config::Config;
 use crate::failure::{Failure, Of, Outcome};
 use crate::terminal;
@@ -81,6 +82,39 @@ impl Context {
         Ok(Images::new(store, client(config)?))
     }
 
+    /// Whether images are worked on in the store itself, without a daemon: somebody named a directory for it.
+    pub const fn direct(&self) -> bool {
+        self.global.root.is_some()
+    }
+
+    /// What stood before the command.
+    pub const fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// Asks the daemon, which is started if it must be and may be.
+    ///
+    /// A command that only asks has nothing to clean up: a signal ends it as the system does.
+    pub fn ask<T>(&self, work: impl AsyncFnOnce(&daemon::Client) -> Outcome<T>) -> Outcome<T> {
+        self.talk(true, work)
+    }
+
+    /// The same, but a daemon that is not there is not started.
+    pub fn ask_if_there<T>(&self, work: impl AsyncFnOnce(&daemon::Client) -> Outcome<T>) -> Outcome<T> {
+        self.talk(false, work)
+    }
+
+    fn talk<T>(&self, start: bool, work: impl AsyncFnOnce(&daemon::Client) -> Outcome<T>) -> Outcome<T> {
+        let runtime = Builder::new_current_thread().enable_all().build().of("start")?;
+        let outcome = runtime.block_on(async {
+            let client = daemon::connect(&self.global, start).await?;
+            work(&client).await
+        });
+        // Nothing is left that has to end.
+        runtime.shutdown_background();
+        outcome
+    }
+
     /// Registries alone.
     pub fn client(&self) -> Outcome<Client> {
         client(self.config()?)
@@ -109,6 +143,12 @@ fn is_root() -> bool {
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Nanoseconds since 1970, of the same clock.
+#[allow(clippy::disallowed_methods)]
+pub fn now_in_nanoseconds() -> i128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128)
 }
 
 /// Runs something asynchronous to its end, or until a signal.

@@ -20,6 +20,15 @@ pub enum Failure {
     Interrupted(u8),
     /// Everything is said already.
     Said,
+    /// What was run ended with this status, and that is all.
+    Status(u8),
+    /// The daemon says that it cannot be done.
+    Daemon {
+        /// Status of the answer.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
     /// Something went wrong.
     Error(Report),
     /// What was asked for cannot be understood, or contradicts itself.
@@ -36,6 +45,21 @@ pub struct Report {
 }
 
 impl Failure {
+    /// Whether the daemon knows no such thing.
+    pub const fn not_found(&self) -> bool {
+        matches!(self, Self::Daemon { status: 404, .. })
+    }
+
+    /// What is said about it, without what to do.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Closed | Self::Interrupted(_) | Self::Said | Self::Status(_) => String::new(),
+            Self::Daemon { message, .. } => format!("Error response from daemon: {message}"),
+            Self::Error(report) => report.text.clone(),
+            Self::Usage(text) => text.clone(),
+        }
+    }
+
     /// A failure with these words.
     pub fn new(text: impl Into<String>) -> Self {
         Self::Error(Report { text: text.into(), hint: None })
@@ -119,12 +143,15 @@ impl<T, E: Into<Failure>> Of<T> for Result<T, E> {
     }
 }
 
+/// What comes from outside, such as the word of a registry, must not command the terminal.
+pub fn clean(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?")
+}
+
 impl Report {
     /// The lines for standard error.
     pub fn lines(&self, colour: bool) -> String {
         let (red, cyan, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[1;36m", "\u{1b}[0m") } else { ("", "", "") };
-        // What comes from outside, such as the word of a registry, must not command the terminal.
-        let clean = |text: &str| text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?");
         let hint = self.hint.as_ref().map(|hint| format!("{cyan}hint{off}: {}\n", clean(hint)));
         format!("{red}error{off}: {}\n{}", clean(self.text.trim_end()), hint.unwrap_or_default())
     }

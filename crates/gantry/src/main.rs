@@ -4,33 +4,35 @@
 //! one is a call into a library; it can as well be a call over a socket.
 
 mod cli;
+mod client;
 mod commands;
 mod config;
 mod context;
+mod create;
 mod failure;
 mod log;
 mod progress;
 mod prompt;
 mod render;
+mod stream;
 mod template;
 mod terminal;
+mod times;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::failure::{FAILED, Failure, Report, USAGE};
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err((error, status)) => {
             // Help and the version are "errors" too, of status 0. Whether anyone reads them does not matter.
             let _ = error.print();
             if let Some(hint) = cli::misplaced(&error) {
                 terminal::tell(&hint);
             }
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+            return ExitCode::from(status);
         }
     };
     log::start(&cli.global);
@@ -38,8 +40,12 @@ fn main() -> ExitCode {
     match commands::run(&context, cli.command) {
         // Who read only the beginning wanted only that.
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Interrupted(status)) => ExitCode::from(status),
+        Err(Failure::Interrupted(status) | Failure::Status(status)) => ExitCode::from(status),
         Err(Failure::Said) => ExitCode::from(FAILED),
+        Err(failure @ Failure::Daemon { .. }) => {
+            terminal::tell(&format!("{}\n", failure::clean(&failure.text())));
+            ExitCode::from(FAILED)
+        }
         Err(Failure::Usage(text)) => {
             terminal::tell(&Report { text, hint: Some("see --help".to_owned()) }.lines(terminal::colours()));
             ExitCode::from(USAGE)

@@ -26,6 +26,16 @@ pub fn width() -> Option<usize> {
     if out.is_terminal() { columns(&out) } else { None }
 }
 
+/// Rows and columns of standard output, if it is a terminal that knows them.
+pub fn size() -> Option<(u16, u16)> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&out).ok()?;
+    (size.ws_col > 0 || size.ws_row > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// The width of standard error; that of an old terminal if it is none.
 pub fn error_width() -> usize {
     columns(&io::stderr()).unwrap_or(80)
@@ -39,6 +49,15 @@ fn columns(file: &impl AsFd) -> Option<usize> {
 
 /// Whether standard error takes colours (no-color.org).
 pub fn colours() -> bool {
+    io::stderr().is_terminal() && wanted()
+}
+
+/// Whether standard output takes colours.
+pub fn output_colours() -> bool {
+    io::stdout().is_terminal() && wanted()
+}
+
+fn wanted() -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -131,15 +131,6 @@ pub struct Inspect {
     /// The image for a platform, of an image for several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
-    /// What is looked for
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
-    pub kind: Option<Kind>,
-}
-
-/// What `inspect` can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    Image,
 }
 
 /// `history`.
@@ -235,8 +226,8 @@ pub struct Import {
 /// `export`.
 #[derive(Clone, Debug, Args)]
 pub struct Export {
-    /// Name or id of the image
-    #[arg(value_name = "IMAGE")]
+    /// Name or id of the container, or else of the image
+    #[arg(value_name = "NAME")]
     pub image: String,
     /// Write to a file, not to standard output
     #[arg(short, long, value_name = "FILE")]

@@ -3,10 +3,18 @@
 //! Names, flags and their meaning are Docker's, so that scripts and hands need not learn. What Docker does not have is
 //! `--json` with every command that tells something, and the groups `registry` and `image diff`.
 
+pub mod container;
+pub mod create;
 pub mod image;
+pub mod network;
+mod parse;
 pub mod registry;
+pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod volume;
+
+pub use parse::parse;
 
 use std::path::PathBuf;
 
@@ -33,6 +41,25 @@ pub struct Cli {
 /// What stands before the command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
+    /// Where the daemon is: unix:///PATH or tcp://HOST[:PORT] [default: GANTRY_HOST, DOCKER_HOST, or
+    /// unix:///run/gantry/gantry.sock]
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Reach the daemon by TLS
+    #[arg(long)]
+    pub tls: bool,
+    /// Reach the daemon by TLS, and make sure who it is
+    #[arg(long)]
+    pub tlsverify: bool,
+    /// Authorities that are trusted [default: ~/.docker/ca.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// Certificate of this client [default: ~/.docker/cert.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// Its key [default: ~/.docker/key.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
     /// Directory of the store [default: /var/lib/gantry]
     #[arg(long, value_name = "DIR", env = "GANTRY_ROOT", hide_env = true)]
     pub root: Option<PathBuf>,
@@ -50,7 +77,7 @@ pub struct Global {
 /// What is said when a flag of [`Global`] stands after the command.
 pub fn misplaced(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
-    let known = ["--root", "--config", "--log-level", "--debug"].contains(&flag.as_str());
+    let known = ["--host", "--root", "--config", "--log-level", "--debug"].contains(&flag.as_str());
     (error.kind() == ErrorKind::UnknownArgument && known)
         .then(|| format!("\nhint: {flag} stands before the command, as in gantry {flag} ... COMMAND\n"))
 }
@@ -68,6 +95,10 @@ pub enum Level {
 /// What is done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Container(container::Verb),
+    /// List containers
+    Ps(container::List),
     /// Download images from a registry
     Pull(image::Pull),
     /// Upload an image to a registry
@@ -78,8 +109,6 @@ pub enum Command {
     Rmi(image::Remove),
     /// Give an image one more name
     Tag(image::Tag),
-    /// Show all that is known about images, as JSON
-    Inspect(image::Inspect),
     /// Show how an image came to be
     History(image::History),
     /// Write images to a tar archive
@@ -88,22 +117,37 @@ pub enum Command {
     Load(image::Load),
     /// Make an image of a tar archive of files
     Import(image::Import),
-    /// Write the files of an image to a tar archive
+    /// Write the files of a container, or of an image, to a tar archive
     Export(image::Export),
+    /// Show all that is known about containers, images, networks and volumes, as JSON
+    Inspect(Inspect),
+    /// Show what happens, as it happens
+    Events(system::Events),
+    /// Show what the daemon and this machine are
+    Info(system::Info),
     /// Log in to a registry
     Login(registry::Login),
     /// Log out from a registry
     Logout(registry::Logout),
+    /// Everything about containers
+    #[command(name = "container", subcommand, arg_required_else_help = true)]
+    Containers(container::Group),
     /// Everything about images
     #[command(subcommand, arg_required_else_help = true)]
     Image(ImageCommand),
+    /// Everything about networks
+    #[command(subcommand, arg_required_else_help = true)]
+    Network(network::Command),
+    /// Everything about volumes
+    #[command(subcommand, arg_required_else_help = true)]
+    Volume(volume::Command),
     /// Look into registries, or be one
     #[command(subcommand, arg_required_else_help = true)]
     Registry(registry::Command),
-    /// The store as a whole
+    /// The daemon and all that it keeps
     #[command(subcommand, arg_required_else_help = true)]
-    System(SystemCommand),
-    /// Show the version
+    System(system::Command),
+    /// Show the versions of this program and of the daemon
     Version(Version),
     /// Write the completions of a shell
     Completion(Completion),
@@ -142,21 +186,30 @@ pub enum ImageCommand {
     Diff(image::Diff),
 }
 
-/// The group `system`.
-#[derive(Debug, Subcommand)]
-pub enum SystemCommand {
-    /// Show how much disk is used, and how much could be freed
-    Df(Df),
+/// `inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct Inspect {
+    /// Names or ids
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    /// Form: 'json', or a TEMPLATE of Go
+    #[arg(short, long, value_name = "FORM")]
+    pub format: Option<String>,
+    /// Show how large containers are
+    #[arg(short, long)]
+    pub size: bool,
+    /// What is looked for
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub kind: Option<Kind>,
 }
 
-/// `system df`.
-#[derive(Clone, Debug, Args)]
-pub struct Df {
-    /// Show each thing
-    #[arg(short, long)]
-    pub verbose: bool,
-    #[command(flatten)]
-    pub output: Output,
+/// What `inspect` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    Container,
+    Image,
+    Network,
+    Volume,
 }
 
 /// How what is found is printed.

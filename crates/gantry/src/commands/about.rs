@@ -2,40 +2,10 @@
 
 use clap::CommandFactory;
 use clap_complete::shells;
-use gantry_model::platform::Platform;
 
-use crate::cli::{Cli, Completion, Man, Shell, Version};
+use crate::cli::{Cli, Completion, Man, Shell};
 use crate::failure::{Of, Outcome};
-use crate::template::{Template, Value};
 use crate::terminal;
-
-/// `version`.
-pub fn version(args: &Version) -> Outcome {
-    let document = document();
-    let text = match args.format.as_deref() {
-        None if !args.json => text(&document),
-        None | Some("json") => serde_json::to_string(&document)? + "\n",
-        Some(format) => Template::parse(format)?.render(&document)? + "\n",
-    };
-    terminal::print(&text)
-}
-
-/// What there is to say about a version, under the names that Docker has.
-fn document() -> Value {
-    let host = Platform::host();
-    let text = |text: &str| Value::Text(text.to_owned());
-    let client = Value::row([
-        ("Version", text(env!("CARGO_PKG_VERSION"))),
-        ("Os", text(&host.os)),
-        ("Arch", text(&host.architecture)),
-    ]);
-    Value::row([("Client", client)])
-}
-
-fn text(document: &Value) -> String {
-    let field = |name: &str| document.get("Client").and_then(|client| client.get(name)).cloned().unwrap_or_default();
-    format!("gantry version {}\nplatform: {}/{}\n", field("Version"), field("Os"), field("Arch"))
-}
 
 /// `completion`.
 pub fn completion(args: &Completion) -> Outcome {
@@ -64,18 +34,6 @@ mod tests {
     use super::*;
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-
-    #[test]
-    fn versions() {
-        let document = document();
-        assert!(text(&document).starts_with(concat!(
-            "gantry version ",
-            env!("CARGO_PKG_VERSION"),
-            "\nplatform: linux/"
-        )));
-        let template = Template::parse("{{.Client.Version}}").unwrap();
-        assert_eq!(template.render(&document).unwrap(), env!("CARGO_PKG_VERSION"));
-    }
 
     /// Feeds `text` to a program, which must take it without a word; says so if there is no such program.
     fn taken_by(program: &[&str], text: &[u8]) {

@@ -1,11 +1,20 @@
 //! `inspect` and `history`.
 
+use crate::cli::Kind;
 use crate::cli::image::{History, Inspect};
 use crate::context::{self, Context, Need};
 use crate::failure::{Failure, Outcome};
 use crate::render::history::{LISTING, rows};
 use crate::template::{Template, Value};
 use crate::terminal;
+
+/// What `inspect` without a daemon can look for.
+pub fn of_image(args: crate::cli::Inspect) -> Outcome<Inspect> {
+    if !matches!(args.kind, None | Some(Kind::Image)) {
+        return Err(Failure::Usage("the store alone has images and nothing else: leave --root away".to_owned()));
+    }
+    Ok(Inspect { images: args.names, format: args.format, platform: None })
+}
 
 /// Shows all that is known about images: those that are there, whatever happens to the others.
 pub fn run(context: &Context, args: &Inspect) -> Outcome {
@@ -39,7 +48,7 @@ pub fn run(context: &Context, args: &Inspect) -> Outcome {
 }
 
 /// A document as Docker prints it: four spaces a level, each element of the list on its own lines.
-fn json(found: &[Value]) -> Outcome<String> {
+pub fn json(found: &[Value]) -> Outcome<String> {
     let mut out = Vec::new();
     let form = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     serde::Serialize::serialize(found, &mut serde_json::Serializer::with_formatter(&mut out, form))?;
@@ -48,7 +57,7 @@ fn json(found: &[Value]) -> Outcome<String> {
 }
 
 /// The list in one line.
-fn json_compact(found: &[Value]) -> Outcome<String> {
+pub fn json_compact(found: &[Value]) -> Outcome<String> {
     Ok(serde_json::to_string(found)? + "\n")
 }
 

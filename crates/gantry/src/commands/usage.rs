@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::Df;
+use crate::cli::system::Df;
 use crate::context::{self, Context, Need};
 use crate::failure::Outcome;
 use crate::render::images::{Rows, WITH_SHARES};

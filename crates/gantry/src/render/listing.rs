@@ -29,7 +29,7 @@ impl Listing {
         let parse = |text: &str| Template::parse(&text.replace("\\t", "\t").replace("\\n", "\n"));
         match asked.map(str::trim) {
             None | Some("" | "table") => parse(self.table).map(Form::Table),
-            Some("json") => Ok(Form::Json),
+            Some("json" | "{{json .}}" | "{{ json . }}") => Ok(Form::Json),
             Some(text) => match text.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '\\', '{'])) {
                 Some(rest) => parse(rest.trim_start_matches([' ', '\t'])).map(Form::Table),
                 None => parse(asked.unwrap_or_default()).map(Form::Lines),
@@ -57,14 +57,22 @@ impl Listing {
     }
 }
 
-/// A JSON object a line, its keys sorted as Docker's are.
+/// The name under which a row has its labels, for `{{.Label "KEY"}}`. It is shown nowhere else.
+const LABEL: &str = "Label";
+
+/// A JSON object a line, its keys sorted and its signs escaped as Docker's are.
 fn json_lines(rows: &[Value]) -> String {
     rows.iter().fold(String::new(), |out, row| {
         let sorted = match row {
-            Value::Map(entries) => Value::Map(Value::sorted(entries).into_iter().cloned().collect()),
+            Value::Map(entries) => {
+                Value::Map(Value::sorted(entries).into_iter().filter(|(name, _)| name != LABEL).cloned().collect())
+            }
             other => other.clone(),
         };
-        out + &serde_json::to_string(&sorted).unwrap_or_default() + "\n"
+        let text = serde_json::to_string(&sorted).unwrap_or_default();
+        // In JSON these signs stand in texts alone.
+        let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        out + &text + "\n"
     })
 }
 

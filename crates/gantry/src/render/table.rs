@@ -35,6 +35,23 @@ pub fn columns(text: &str, width: Option<usize>) -> String {
     out
 }
 
+/// The same with columns of at least `least` characters and `gap` spaces between them, and nothing cut.
+pub fn spread(text: &str, least: usize, gap: usize) -> String {
+    let rows: Vec<Vec<String>> = text.lines().map(|line| line.split('\t').map(clean).collect()).collect();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(|at| (width(at) + gap).max(least)).collect();
+    rows.iter().fold(String::new(), |mut out, row| {
+        for (at, cell) in row.iter().enumerate() {
+            out.push_str(cell);
+            if at + 1 < row.len() {
+                out.push_str(&" ".repeat(widths[at] - length(cell)));
+            }
+        }
+        out + "\n"
+    })
+}
+
 /// Makes the widest columns narrower, one character at a time, until all fit.
 fn fit(widths: &mut [usize], width: usize) {
     let total = |widths: &[usize]| -> usize {
@@ -65,6 +82,11 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
+/// Text from outside without what a terminal would take for a command.
+pub fn printable(text: &str) -> String {
+    clean(text)
+}
+
 /// Names and labels come from outside, and must not become commands to a terminal.
 fn clean(cell: &str) -> String {
     cell.replace(|c: char| c.is_control(), "?")
@@ -84,6 +106,7 @@ mod tests {
         check("", None, "");
         check("A\tB\n\u{1b}[31m\té\n", None, "A         B\n?[31m     é\n");
         check(two, Some(80), "REPOSITORY   TAG       SIZE\nalpine       latest    8.31MB\n");
+        assert_eq!(spread("UID\tCMD\nroot\tsleep 1\n", 8, 1), "UID     CMD\nroot    sleep 1\n");
         let long = "A\tB\nabcdefghijklmnop\tabcdefghijklmnop\n";
         check(long, Some(31), "A                B\nabcdefghijklm…   abcdefghijklm…\n");
         check("A\tB\nabcdefghijklmnop\tz\n", Some(1), "A              B\nabcdefghijk…   z\n");

@@ -23,6 +23,37 @@ pub fn size(bytes: u64) -> String {
     format!("{text}{}", UNITS[unit])
 }
 
+/// A size with four significant digits and decimal units: `230.7MB`.
+#[allow(clippy::cast_precision_loss, reason = "four digits are shown")]
+pub fn size_of_four(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, 4), UNITS[unit])
+}
+
+/// A number with so many significant digits, and no zeros at its end.
+fn significant(value: f64, digits: usize) -> String {
+    let before = format!("{:.0}", value.floor()).len();
+    let text = format!("{value:.*}", digits.saturating_sub(before));
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A size in powers of 1024 with four significant digits: `1.5GiB`, `64MiB`.
+#[allow(clippy::cast_precision_loss, reason = "four digits are shown")]
+pub fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, 4), UNITS[unit])
+}
+
 /// A time span, roughly, as `3 weeks`.
 pub fn span(seconds: u64) -> String {
     let hours = (seconds + 1800) / 3600;
@@ -52,6 +83,14 @@ pub fn date(seconds: Option<i64>) -> String {
     let (days, s) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} +0000 UTC", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// A point in time as `2026-11-22T03:04:05.000000000Z`, in nanoseconds since 1970.
+pub fn stamp(nanoseconds: i128) -> String {
+    let (seconds, part) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    let text = date(Some(seconds as i64));
+    let text = text.trim_end_matches(" +0000 UTC").replace(' ', "T");
+    format!("{text}.{part:09}Z")
 }
 
 /// The date of a number of days since 1970 in the proleptic Gregorian calendar, counted in years that begin in March.
@@ -86,6 +125,20 @@ mod tests {
         check(999_500, "1MB");
         check(1_500_000_000_000, "1.5TB");
         check(u64::MAX, "18.4EB");
+    }
+
+    #[test]
+    fn other_sizes() {
+        let check = |bytes: u64, four: &str, binary: &str| {
+            assert_eq!((size_of_four(bytes).as_str(), binary_size(bytes).as_str()), (four, binary), "{bytes}");
+        };
+        check(0, "0B", "0B");
+        check(999, "999B", "999B");
+        check(1000, "1kB", "1000B");
+        check(1536, "1.536kB", "1.5KiB");
+        check(67_108_864, "67.11MB", "64MiB");
+        check(25_276_272_640, "25.28GB", "23.54GiB");
+        check(230_686_720, "230.7MB", "220MiB");
     }
 
     #[test]

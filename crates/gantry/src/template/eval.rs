@@ -139,6 +139,9 @@ impl Run {
     ) -> Result<Value, TemplateError> {
         let Some((first, rest)) = command.split_first() else { return Ok(Value::Null) };
         let Base::Function(name) = &first.base else {
+            if first.is_label(command) && last.is_none() {
+                return self.label(first, &rest[0], dot, line);
+            }
             if last.is_some() {
                 return Err(TemplateError::new(line, "can't give arguments to what is no function"));
             }
@@ -158,6 +161,17 @@ impl Run {
         let value = funcs::call(name, args, self.titles)
             .map_err(|why| TemplateError::new(line, format!("error calling {name}: {why}")))?;
         fields(value, &first.fields, line)
+    }
+
+    /// What a row has as a label; for titles, the end of the label's name in words.
+    fn label(&mut self, of: &Operand, key: &Operand, dot: &Value, line: usize) -> Result<Value, TemplateError> {
+        let key = self.operand(key, dot, line)?.to_string();
+        if self.titles {
+            let end = key.rsplit('.').next().unwrap_or(&key);
+            return Ok(Value::Text(end.replace(['-', '_'], " ")));
+        }
+        let labels = self.operand(of, dot, line)?;
+        Ok(labels.get(&key).cloned().unwrap_or(Value::Text(String::new())))
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value, line: usize) -> Result<Value, TemplateError> {

@@ -38,6 +38,13 @@ pub struct Operand {
     pub fields: Vec<String>,
 }
 
+impl Operand {
+    /// Whether it is the one method that rows have: `.Label "KEY"`.
+    pub fn is_label(&self, command: &[Operand]) -> bool {
+        command.len() == 2 && self.fields.last().is_some_and(|field| field == "Label")
+    }
+}
+
 /// What an operand begins with.
 #[derive(Clone, Debug)]
 pub enum Base {
@@ -230,7 +237,9 @@ impl<'a> Parser<'a> {
         }
         match operands.first() {
             None => Err(self.error("missing value for command")),
-            Some(first) if operands.len() > 1 && !matches!(first.base, Base::Function(_)) => {
+            Some(first)
+                if operands.len() > 1 && !matches!(first.base, Base::Function(_)) && !first.is_label(&operands) =>
+            {
                 Err(self.error("can't give arguments to what is no function"))
             }
             Some(_) => Ok(operands),

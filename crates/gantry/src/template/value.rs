@@ -44,6 +44,67 @@ impl Value {
         }
     }
 
+    /// The value at a path of names, or nothing.
+    pub fn at(&self, path: &[&str]) -> &Value {
+        static NOTHING: Value = Value::Null;
+        let mut value = self;
+        for name in path {
+            match value.get(name) {
+                Some(inner) => value = inner,
+                None => return &NOTHING,
+            }
+        }
+        value
+    }
+
+    /// The text under a name, or none.
+    pub fn text(&self, name: &str) -> &str {
+        match self.get(name) {
+            Some(Self::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The number under a name, or 0.
+    pub fn int(&self, name: &str) -> i64 {
+        self.get(name).map_or(0, Self::number)
+    }
+
+    /// What a number is, as a whole one; 0 for anything else.
+    pub const fn number(&self) -> i64 {
+        match self {
+            Self::Int(n) => *n,
+            Self::Float(n) => *n as i64,
+            _ => 0,
+        }
+    }
+
+    /// Whether the value under a name is true.
+    pub fn is(&self, name: &str) -> bool {
+        self.get(name) == Some(&Self::Bool(true))
+    }
+
+    /// The values of a list; none of anything else.
+    pub fn items(&self) -> &[Value] {
+        match self {
+            Self::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The list under a name.
+    pub fn list(&self, name: &str) -> &[Value] {
+        self.get(name).map_or(&[], Self::items)
+    }
+
+    /// The entries of a map, in the order of the document; none of anything else.
+    pub fn entries(&self) -> &[(String, Value)] {
+        match self {
+            Self::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
     /// Whether `if` takes it for true: all but nothing, zero and empty.
     pub fn truth(&self) -> bool {
         match self {

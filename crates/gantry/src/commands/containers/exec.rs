@@ -1,0 +1,83 @@
+//! `exec`.
+
+use std::io::IsTerminal;
+
+use serde_json::json;
+
+use super::run::with_outside;
+use super::session::{End, Session, check_terminal, leaving};
+use super::signals::{Ears, Proxy, Sized, first_size};
+use crate::cli::container::Exec;
+use crate::client::{Client, Request, Target};
+use crate::context::Context;
+use crate::create::pairs;
+use crate::failure::{Failure, Outcome};
+use crate::terminal;
+
+/// Runs a command in a container.
+pub fn run(context: &Context, args: &Exec) -> Outcome {
+    let environment =
+        with_outside(|outside| pairs::environment(&args.env_file, &args.env, outside)).map_err(Failure::new)?;
+    context.ask(async |client| exec(client, args, &environment).await)
+}
+
+async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
+    let [container, command @ ..] = args.command.as_slice() else { return Ok(()) };
+    let input = args.interactive && !args.detach;
+    if let Err(failure) = check_terminal(input, args.tty && !args.detach) {
+        // That there is no such container is the more useful thing to say.
+        client.bytes(Request::get(Target::new(&["containers", container, "json"]))).await?;
+        return Err(failure);
+    }
+    let size = terminal::size().filter(|_| args.tty).map(|(rows, columns)| json!([rows, columns]));
+    let body = json!({
+        "User": args.user.as_deref().unwrap_or_default(),
+        "Privileged": args.privileged,
+        "Tty": args.tty,
+        "ConsoleSize": size,
+        "AttachStdin": input,
+        "AttachStdout": !args.detach,
+        "AttachStderr": !args.detach,
+        "Detach": args.detach,
+        "DetachKeys": args.detach_keys.as_deref().unwrap_or_default(),
+        "Env": if environment.is_empty() { serde_json::Value::Null } else { json!(environment) },
+        "WorkingDir": args.workdir.as_deref().unwrap_or_default(),
+        "Cmd": command,
+    });
+    let made = client.json(Request::post(Target::new(&["containers", container, "exec"])).json(&body)).await?;
+    let id = made.text("Id").to_owned();
+    let start = Request::post(Target::new(&["exec", &id, "start"]))
+        .json(&json!({"Detach": args.detach, "Tty": args.tty, "ConsoleSize": size}));
+    if args.detach {
+        return client.bytes(start).await.map(drop);
+    }
+    let sized = (args.tty && std::io::stdin().is_terminal()).then(|| Sized::Exec(id.clone()));
+    let ears = Ears::open(Proxy { container: None, sized: sized.clone(), raw: args.tty && input })?;
+    let connection = client.hijack(start).await?;
+    let session = Session { input, output: true, terminal: args.tty, keys: leaving(args.detach_keys.as_deref()) };
+    let stay = async {
+        let size = async {
+            if let Some(sized) = &sized {
+                first_size(client, sized).await;
+            }
+        };
+        let (end, ()) = tokio::join!(session.run(connection), size);
+        match end? {
+            End::Left => Err(Failure::new("read escape sequence")),
+            End::Over => status(client, &id).await,
+        }
+    };
+    tokio::select! {
+        outcome = stay => outcome,
+        outcome = ears.serve(client) => outcome,
+    }
+}
+
+/// Ends with the status of a command that ended.
+async fn status(client: &Client, id: &str) -> Outcome {
+    let found = client.json(Request::get(Target::new(&["exec", id, "json"]))).await?;
+    match found.int("ExitCode") {
+        0 => Ok(()),
+        status => Err(Failure::Status(u8::try_from(status & 0xff).unwrap_or(1))),
+    }
+}

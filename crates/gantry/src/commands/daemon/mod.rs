@@ -1,0 +1,10 @@
+//! The commands that ask the daemon about all that it keeps: networks, volumes, the system, images.
+
+pub mod events;
+pub mod filters;
+pub mod inspect;
+pub mod networks;
+pub mod pull;
+pub mod system;
+pub mod version;
+pub mod volumes;
