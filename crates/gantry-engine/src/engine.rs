@@ -51,6 +51,7 @@ pub struct Engine(pub(crate) Arc<Inner>);
 /// What the engine holds.
 pub(crate) struct Inner {
     pub(crate) options: Options,
+    id: String,
     pub(crate) images: Images,
     pub(crate) db: Db,
     pub(crate) events: Events,
@@ -78,11 +79,20 @@ impl Engine {
             make_dir(&dir)?;
         }
         keep_mounts_to_ourselves(&options.run)?;
-        let (db, (records, mut states, networks)) = Db::open(&options.root.join("engine.redb"), |rows| {
+        let (db, (records, mut states, networks, known)) = Db::open(&options.root.join("engine.redb"), |rows| {
             let states = rows.all::<State>(Table::States)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
             let networks = rows.all::<NetworkRecord>(Table::Networks)?;
-            Ok((rows.all::<Record>(Table::Containers)?, states, networks))
+            let known = rows.all::<String>(Table::Meta)?.into_iter().find(|(key, _)| key == "id");
+            Ok((rows.all::<Record>(Table::Containers)?, states, networks, known))
         })?;
+        let id = match known {
+            Some((_, id)) => id,
+            None => {
+                let id = crate::names::id()?;
+                db.write(vec![Row::put(Table::Meta, "id", &id)]).await?;
+                id
+            }
+        };
         let mut containers = Containers::default();
         for (id, record) in records {
             containers.take_name(&record.name, &id)?;
@@ -98,6 +108,7 @@ impl Engine {
         let (execs, closing) = (Execs::default(), watch::Sender::default());
         let inner = Inner {
             options,
+            id,
             images,
             db,
             events,
@@ -151,6 +162,17 @@ impl Engine {
     /// How it is set up.
     pub fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// The engine's own id, which stays.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The log driver of containers that do not say.
+    pub fn default_log_driver(&self) -> &str {
+        let driver = self.0.options.log.driver.as_str();
+        if driver.is_empty() { "local" } else { driver }
     }
 
     /// A container as it is now, by id, name, or the beginning of an id.

@@ -25,12 +25,15 @@ mod monitor;
 mod names;
 mod network;
 mod rootfs;
+mod size;
 mod table;
 
 pub use attach::Attached;
+pub use container::View;
 pub use engine::{Engine, Options};
 pub use error::{Error, Kind, Result};
 pub use exec::{ExecState, ExecView};
 pub use life::{Ended, Made};
 pub use network::{NetworkRecord, NetworkView};
+pub use size::Size;
 pub use table::Counts;

@@ -103,6 +103,12 @@ impl Images {
         }
     }
 
+    /// The same images, with another way to registries: with the logins of one request, say.
+    #[must_use]
+    pub fn with_client(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

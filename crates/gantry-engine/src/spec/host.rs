@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use gantry_model::names::capability::CapSet;
 use gantry_model::oci::linux::Device;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, stat, statat};
 use rustix::io::Errno;
@@ -139,6 +140,22 @@ fn device(path: &str, found: &Stat) -> Option<Device> {
     })
 }
 
+/// The capabilities that this process has to give: all that the kernel knows, unless it was started with less.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn capabilities() -> std::io::Result<Vec<String>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let set = permitted(&status).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+    Ok(set.names().map(str::to_owned).collect())
+}
+
+/// The permitted set in /proc/PID/status.
+fn permitted(status: &str) -> Option<CapSet> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"))?;
+    u64::from_str_radix(line.trim(), 16).ok().map(CapSet)
+}
+
 /// Files of this machine that tell others what it does: how hot each of its processors is.
 pub fn telling() -> Vec<String> {
     const CPUS: &CStr = c"/sys/devices/system/cpu";
@@ -215,6 +232,15 @@ mod tests {
         let paths: Vec<_> = found.unwrap().into_iter().map(|found| (found.device.path, found.device.kind)).collect();
         let expect = [("/dev/in/loop", "b"), ("/dev/in/sub/zero", "c")];
         assert_eq!(paths, expect.map(|(path, kind)| (path.to_owned(), kind.to_owned())));
+    }
+
+    #[test]
+    fn what_there_is_to_give() {
+        let check = |status: &str, expect: Option<u64>| assert_eq!(permitted(status), expect.map(CapSet), "{status}");
+        check("Name:\tx\nCapPrm:\t0000000000000021\nCapEff:\t0000000000000001\n", Some(0x21));
+        check("CapEff:\t1\n", None);
+        check("CapPrm:\tx\n", None);
+        assert!(capabilities().unwrap().contains(&"CAP_CHOWN".to_owned()));
     }
 
     #[test]

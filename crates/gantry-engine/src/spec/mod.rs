@@ -170,7 +170,11 @@ fn linux(settings: &Settings, place: &Place, bounding: &[String]) -> Result<Linu
 
 /// Kernel parameters: those of the place, then those that were asked for.
 fn sysctls(settings: &Settings, place: &Place) -> BTreeMap<String, String> {
-    let mut all = if settings.namespaces.network == Namespace::Host { BTreeMap::new() } else { place.sysctls.clone() };
+    let mut all = match (&settings.namespaces.network, &settings.user_namespace) {
+        // Only who made a network can set its parameters.
+        (Namespace::Host, _) | (Namespace::Path(_), Some(_)) => BTreeMap::new(),
+        _ => place.sysctls.clone(),
+    };
     if settings.user_namespace.is_some() {
         // It names groups of the host that are not in the namespace.
         all.remove(host::PING_GROUPS);

@@ -193,8 +193,8 @@ fn user_namespaces() {
     }
     let kinds: Vec<&str> = linux.namespaces.iter().map(|namespace| namespace.kind.as_str()).collect();
     assert_eq!(kinds, ["mount", "user", "network", "ipc", "uts", "pid", "cgroup"]);
-    // Pings are for groups of the host.
-    assert_eq!(linux.sysctl.keys().collect::<Vec<_>>(), ["net.ipv4.ip_unprivileged_port_start"]);
+    // The network is not the namespace's to change.
+    assert!(linux.sysctl.is_empty());
     let idmapped: Vec<&str> = spec
         .mounts
         .iter()
@@ -204,6 +204,10 @@ fn user_namespaces() {
     assert_eq!(idmapped, ["/data", "/etc/hosts"]);
     let sys = spec.mounts.iter().find(|mount| mount.destination == "/sys").unwrap();
     assert_eq!((sys.kind.as_str(), sys.options.join(",")), ("bind", "rbind,rprivate,rro".to_owned()));
+    settings.namespaces.network = Namespace::Own;
+    let linux = build(&settings, &place()).unwrap().linux.unwrap();
+    // Pings are for groups of the host.
+    assert_eq!(linux.sysctl.keys().collect::<Vec<_>>(), ["net.ipv4.ip_unprivileged_port_start"]);
     settings.user_namespace = Some(Mapping { host_id: 1, size: 2, join: Some("/proc/7/ns/user".to_owned()) });
     let linux = build(&settings, &place()).unwrap().linux.unwrap();
     assert!(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty());

@@ -17,6 +17,7 @@ const ATTEMPTS: usize = 4;
 impl Net {
     /// Gives a namespace its devices. If one fails, none of them is left.
     pub fn attach(&self, netns: &Netns, endpoints: &[EndpointPlan]) -> Result<()> {
+        self.pass_beside_others();
         let mut made = Vec::new();
         for endpoint in endpoints {
             match self.attach_one(netns, endpoint) {

@@ -29,6 +29,7 @@ impl Net {
             return Err(error);
         }
         known.insert(network.bridge.clone(), bridge);
+        self.pass_beside_others();
         Ok(())
     }
 
@@ -185,12 +186,10 @@ fn is_stale(address: &Address, index: u32, network: &NetworkSpec) -> bool {
 /// A bridge's hardware address, from the network's id: always the same, so that containers need not learn it anew. One
 /// that were not given would change with the devices that come and go.
 fn hardware_address(id: &str) -> Mac {
-    let mut bytes: [u8; 6] = [0x02, 0x42, 0, 0, 0, 0];
-    for (at, byte) in id.bytes().enumerate() {
-        let place = 2 + at % 4;
-        bytes[place] = bytes[place].rotate_left(3) ^ byte;
-    }
-    Mac(bytes)
+    // FNV-1a: every bit of the id counts.
+    let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [a, b, c, d] = hash.to_be_bytes();
+    Mac([0x02, 0x42, a, b, c, d])
 }
 
 #[cfg(test)]
@@ -201,7 +200,7 @@ mod tests {
     fn hardware_addresses_are_steady_and_apart() {
         let of = |id: &str| hardware_address(id).to_string();
         assert_eq!(of("0123456789abcdef"), of("0123456789abcdef"));
-        let ids = ["0123456789abcdef", "0123456789abcdee", "1123456789abcdef", "fedcba9876543210"];
+        let ids = ["0123456789abcdef", "0123456789abcdee", "1123456789abcdef", "fedcba9876543210", "0101", "0202"];
         let all: std::collections::HashSet<String> = ids.iter().map(|id| of(id)).collect();
         assert_eq!(all.len(), ids.len());
         assert!(all.iter().all(|mac| mac.starts_with("02:42:")));

@@ -4,6 +4,7 @@ mod attach;
 mod bridge;
 mod conntrack;
 mod links;
+mod neighbours;
 mod netns;
 mod rules;
 mod sync;

@@ -99,6 +99,12 @@ impl Net {
         }
     }
 
+    /// Families that have their table.
+    pub(super) fn families_in_use(&self) -> Vec<Family> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        [Family::Ipv4, Family::Ipv6].into_iter().filter(|family| tables.contains(family)).collect()
+    }
+
     /// Sees to it that a family has its table.
     fn ensure_table(&self, family: Family) -> Result<()> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);

@@ -61,6 +61,7 @@ impl Net {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         for family in [Family::Ipv4, Family::Ipv6] {
             errors.extend(self.remove_table(family).err());
+            errors.extend(self.leave_others(family).err());
         }
         tables.clear();
         Error::collect(errors).map(|()| synced)

@@ -2,7 +2,7 @@
 
 use gantry_sys::netlink::Body;
 
-use super::{NFTA_DATA_VALUE, NFTA_LIST_ELEM, number, octets};
+use super::{Foreign, NFTA_DATA_VALUE, NFTA_LIST_ELEM, number, octets};
 use crate::Cidr;
 use crate::plan::{Family, Match, Rule, Statement};
 use crate::spec::Protocol;
@@ -37,12 +37,29 @@ const DESTINATION_PORT: u32 = 2;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+const NFT_GOTO: i32 = -4;
+const NFT_RETURN: i32 = -5;
+
 /// Writes the expressions of a rule.
 pub fn rule(list: &mut Body<'_>, rule: &Rule, family: Family) {
     for condition in &rule.when {
         matching(list, condition, family);
     }
     statement(list, &rule.then, family);
+}
+
+/// Writes the expressions of a rule in the form of iptables.
+pub fn foreign(list: &mut Body<'_>, rule: &Foreign<'_>) {
+    for (key, name) in [(META_IIFNAME, rule.from), (META_OIFNAME, rule.to)] {
+        if let Some(name) = name {
+            meta(list, key, WORD);
+            compare(list, EQUAL, name.as_bytes());
+        }
+    }
+    expression(list, "counter", |_| ());
+    verdict(list, if rule.accept { NF_ACCEPT } else { NFT_RETURN.cast_unsigned() }, None);
 }
 
 fn matching(list: &mut Body<'_>, condition: &Match, family: Family) {
@@ -84,9 +101,6 @@ fn matching(list: &mut Body<'_>, condition: &Match, family: Family) {
 }
 
 fn statement(list: &mut Body<'_>, statement: &Statement, family: Family) {
-    const NF_DROP: u32 = 0;
-    const NF_ACCEPT: u32 = 1;
-    const NFT_GOTO: i32 = -4;
     match statement {
         Statement::Accept => verdict(list, NF_ACCEPT, None),
         Statement::Drop => verdict(list, NF_DROP, None),

@@ -18,6 +18,7 @@ const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_DELRULE: u16 = 8;
 const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DELSETELEM: u16 = 14;
@@ -35,7 +36,9 @@ const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_HANDLE: u16 = 3;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
@@ -45,6 +48,7 @@ const NFTA_SET_DATA_TYPE: u16 = 6;
 const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_DESC: u16 = 9;
 const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
 const NFTA_SET_DESC_CONCAT: u16 = 2;
 const NFTA_SET_FIELD_LEN: u16 = 1;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -61,10 +65,25 @@ const NFT_SET_MAP: u32 = 8;
 const NFT_SET_CONCAT: u32 = 0x80;
 const NF_ACCEPT: u32 = 1;
 
+/// What nft(8) wants to know of a set of devices' names: that they are in the machine's order of bytes.
+const NATIVE_ORDER: [u8; 6] = [0, 4, 1, 0, 0, 0];
+
 /// Bytes of a device's name in a key.
 const DEVICE: usize = 16;
 /// The most elements of one message: the list of them has at most 64 KiB.
 const ELEMENTS: usize = 400;
+
+/// A rule in the form of iptables: what comes from and goes to devices whose names begin so is accepted, or left to the
+/// chain that this one was called from.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a> {
+    /// Beginning of the name of the device it came from.
+    pub from: Option<&'a str>,
+    /// Beginning of the name of the device it leaves by.
+    pub to: Option<&'a str>,
+    /// Whether it is accepted.
+    pub accept: bool,
+}
 
 /// Changes that the kernel makes all at once, or not at all.
 #[derive(Debug)]
@@ -122,6 +141,22 @@ impl Transaction {
         self
     }
 
+    /// Puts a rule before all others of somebody else's chain, with a mark.
+    pub fn foreign(&mut self, family: Family, table: &str, chain: &str, rule: &Foreign<'_>, mark: &[u8]) -> &mut Self {
+        self.push(family, NFT_MSG_NEWRULE, NLM_F_CREATE, |body| {
+            body.text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain);
+            body.nest(NFTA_RULE_EXPRESSIONS, |list| expr::foreign(list, rule));
+            body.put(NFTA_RULE_USERDATA, mark);
+        })
+    }
+
+    /// Takes a rule out of a chain by its handle.
+    pub fn remove_rule(&mut self, family: Family, table: &str, chain: &str, handle: &[u8]) -> &mut Self {
+        self.push(family, NFT_MSG_DELRULE, 0, |body| {
+            body.text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain).put(NFTA_RULE_HANDLE, handle);
+        })
+    }
+
     /// Has the changes made; returns what the kernel refused, and then nothing was changed.
     pub fn commit(mut self, channel: &mut Channel) -> io::Result<Vec<Refused>> {
         self.batch.push(NFNL_MSG_BATCH_END, 0, &header(0, NFNL_SUBSYS_NFTABLES), |_| ());
@@ -146,6 +181,9 @@ impl Transaction {
             body.text(NFTA_SET_TABLE, &ruleset.table).text(NFTA_SET_NAME, set.name).network_number(NFTA_SET_ID, id);
             body.network_number(NFTA_SET_KEY_TYPE, type_number(set.key, family));
             body.network_number(NFTA_SET_KEY_LEN, length(set.key, family));
+            if set.key == [Type::Device] {
+                body.put(NFTA_SET_USERDATA, &NATIVE_ORDER);
+            }
             if set.key.contains(&Type::Block) {
                 body.network_number(NFTA_SET_FLAGS, NFT_SET_INTERVAL | NFT_SET_CONCAT);
                 body.nest(NFTA_SET_DESC, |body| fields(body, set.key, family));

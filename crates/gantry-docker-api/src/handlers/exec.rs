@@ -1,0 +1,113 @@
+//! Further processes in containers.
+
+use gantry_engine::request::CreateExec;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::stream::{Hijack, hijack};
+use crate::error::Outcome;
+use crate::reply::{Reply, empty, json as reply_json, ok};
+use crate::request::Request;
+use crate::server::Api;
+use crate::types::nullable;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ExecBody {
+    #[serde(deserialize_with = "nullable")]
+    attach_stdin: bool,
+    #[serde(deserialize_with = "nullable")]
+    attach_stdout: bool,
+    #[serde(deserialize_with = "nullable")]
+    attach_stderr: bool,
+    #[serde(deserialize_with = "nullable")]
+    detach_keys: String,
+    #[serde(deserialize_with = "nullable")]
+    tty: bool,
+    #[serde(deserialize_with = "nullable")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    cmd: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    privileged: bool,
+    #[serde(deserialize_with = "nullable")]
+    user: String,
+    #[serde(deserialize_with = "nullable")]
+    working_dir: String,
+}
+
+/// `POST /containers/ID/exec`.
+pub(crate) async fn create(api: &Api, id: &str, mut request: Request) -> Outcome<Reply> {
+    let body: ExecBody = request.json().await?;
+    let asked = CreateExec {
+        args: body.cmd,
+        env: body.env,
+        working_dir: body.working_dir,
+        user: body.user,
+        terminal: body.tty,
+        stdin: body.attach_stdin,
+        stdout: body.attach_stdout,
+        stderr: body.attach_stderr,
+        privileged: body.privileged,
+        detach_keys: body.detach_keys,
+    };
+    let id = api.engine.create_exec(id, asked)?;
+    Ok(reply_json(StatusCode::CREATED, &json!({"Id": id})))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartBody {
+    #[serde(deserialize_with = "nullable")]
+    detach: bool,
+    #[serde(deserialize_with = "nullable")]
+    tty: bool,
+    console_size: Option<[u16; 2]>,
+}
+
+/// `POST /exec/ID/start`.
+pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<Reply> {
+    let body: StartBody = request.json().await?;
+    let size = body.console_size.map(|[rows, columns]| (rows, columns)).filter(|size| size.0 > 0 && size.1 > 0);
+    let exec = api.engine.exec(id)?;
+    if body.detach {
+        api.engine.start_exec(id, true, size).await?;
+        return Ok(empty(StatusCode::OK));
+    }
+    let attached = api.engine.start_exec(id, false, size).await?;
+    let Some(attached) = attached else { return Ok(empty(StatusCode::OK)) };
+    let _ = body.tty;
+    let keys = if exec.request.detach_keys.is_empty() { None } else { Some(exec.request.detach_keys.as_str()) };
+    hijack(request, attached, Hijack { keys, stdin: exec.request.stdin, before: None })
+}
+
+/// `GET /exec/ID/json`.
+pub(crate) fn inspect(api: &Api, id: &str) -> Outcome<Reply> {
+    let view = api.engine.exec(id)?;
+    let (request, state) = (&view.request, &view.state);
+    let (first, rest) = request.args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    Ok(ok(&json!({
+        "ID": view.id,
+        "Running": state.running,
+        "ExitCode": state.exit_code,
+        "ProcessConfig": {
+            "tty": request.terminal, "entrypoint": first, "arguments": rest, "privileged": request.privileged,
+            "user": request.user,
+        },
+        "OpenStdin": request.stdin,
+        "OpenStderr": request.stderr,
+        "OpenStdout": request.stdout,
+        "CanRemove": state.exit_code.is_some(),
+        "ContainerID": view.container,
+        "DetachKeys": request.detach_keys,
+        "Pid": state.pid,
+    })))
+}
+
+/// `POST /exec/ID/resize`.
+pub(crate) async fn resize(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
+    let (rows, columns) = super::container::size(request)?;
+    api.engine.resize_exec(id, rows, columns).await?;
+    Ok(empty(StatusCode::OK))
+}

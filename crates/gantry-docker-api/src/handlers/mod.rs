@@ -1,0 +1,18 @@
+//! What is done for each request: the engine is called, and its result becomes a document.
+
+pub(crate) mod container;
+pub(crate) mod exec;
+pub(crate) mod image;
+pub(crate) mod network;
+pub(crate) mod pipe;
+pub(crate) mod stream;
+pub(crate) mod system;
+
+use http::StatusCode;
+
+use crate::reply::{Reply, empty};
+
+/// The answer to what was done and has nothing to tell.
+pub(crate) fn done() -> Reply {
+    empty(StatusCode::NO_CONTENT)
+}

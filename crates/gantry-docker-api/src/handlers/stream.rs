@@ -1,0 +1,228 @@
+//! Connections that a client takes over: attached streams.
+
+use bytes::Bytes;
+use gantry_engine::Attached;
+use gantry_engine::request::Streams;
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use crate::error::{Failure, Outcome};
+use crate::reply::{Reply, full};
+use crate::request::{Request, Version};
+use crate::server::Api;
+
+/// The keys that detach if nothing else is said.
+const DETACH: &str = "ctrl-p,ctrl-q";
+/// The longest that is passed on at once.
+const PIECE: usize = 32 << 10;
+
+/// How a connection is taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Hijack<'a> {
+    /// The keys that detach; none are the usual ones.
+    pub(crate) keys: Option<&'a str>,
+    /// Whether what the client sends is for the process.
+    pub(crate) stdin: bool,
+    /// What goes to the client before anything else.
+    pub(crate) before: Option<Bytes>,
+}
+
+/// `POST /containers/ID/attach`.
+pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
+    let streams =
+        Streams { stdin: request.flag("stdin"), stdout: request.flag("stdout"), stderr: request.flag("stderr") };
+    let view = api.engine.container(id)?;
+    if view.state.status == gantry_engine::container::Status::Paused {
+        let words = "Container is paused. Unpause the container before attach.";
+        return Err(Failure::new(StatusCode::CONFLICT, words));
+    }
+    let before: Option<Bytes> = None;
+    if !request.flag("stream") {
+        let (socket, theirs) = UnixStream::pair().map_err(|error| Failure::internal(error.to_string()))?;
+        drop(theirs);
+        let attached = Attached { socket, terminal: view.record.config.terminal };
+        return hijack(request, attached, Hijack { before, ..Hijack::default() });
+    }
+    let keys = Some(request.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty());
+    let attached = api.engine.attach(id, streams).await?;
+    hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before })
+}
+
+/// Joins the client's connection to the streams of a process, and answers.
+pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) -> Outcome<Reply> {
+    let keys = match how.keys {
+        // A process without a terminal gets whatever is sent, as it is.
+        _ if !attached.terminal => Vec::new(),
+        keys => detach_keys(keys.unwrap_or(DETACH))?,
+    };
+    let raw = "application/vnd.docker.raw-stream";
+    let kind = if request.version >= Version(1, 42) && !attached.terminal {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        raw
+    };
+    let Some(upgrade) = request.upgrade.take() else {
+        let out = futures_util::stream::unfold((attached.socket, how.before), |(mut socket, before)| async move {
+            if let Some(before) = before {
+                return Some((Ok(before), (socket, None)));
+            }
+            let mut piece = vec![0; PIECE];
+            match socket.read(&mut piece).await {
+                Ok(0) => None,
+                Ok(length) => {
+                    piece.truncate(length);
+                    Some((Ok(piece.into()), (socket, None)))
+                }
+                Err(error) => Some((Err(error), (socket, None))),
+            }
+        });
+        return Ok(crate::reply::stream(kind, out));
+    };
+    let (stdin, before) = (how.stdin, how.before);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(connection) => {
+                let ended = relay(TokioIo::new(connection), attached.socket, before, stdin, &keys).await;
+                if let Err(error) = ended {
+                    tracing::debug!("attached client: {error}");
+                }
+            }
+            Err(error) => tracing::debug!("attached client: {error}"),
+        }
+    });
+    let mut reply = Response::new(full(""));
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    Ok(reply)
+}
+
+/// Passes on both ways until the process ends, the client goes, or it detaches.
+async fn relay(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    process: UnixStream,
+    before: Option<Bytes>,
+    stdin: bool,
+    keys: &[u8],
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_process, mut to_process) = process.into_split();
+    if let Some(before) = before {
+        to_client.write_all(&before).await?;
+    }
+    let output = async {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = from_process.read(&mut piece).await?;
+            if length == 0 {
+                return to_client.shutdown().await;
+            }
+            to_client.write_all(&piece[..length]).await?;
+        }
+    };
+    let input = async {
+        let mut piece = vec![0; PIECE];
+        let mut typed = Typed { keys, held: 0 };
+        loop {
+            let length = from_client.read(&mut piece).await?;
+            if length == 0 {
+                // The client has no more to say, and may go on listening.
+                to_process.shutdown().await?;
+                return std::future::pending().await;
+            }
+            if !stdin {
+                continue;
+            }
+            let (text, detached) = typed.take(&piece[..length]);
+            to_process.write_all(&text).await?;
+            if detached {
+                return Ok(());
+            }
+        }
+    };
+    tokio::select! {
+        ended = output => ended,
+        ended = input => ended,
+    }
+}
+
+/// Looks for the keys that detach in what is typed.
+struct Typed<'a> {
+    keys: &'a [u8],
+    /// How many of the keys were typed already and not passed on.
+    held: usize,
+}
+
+impl Typed<'_> {
+    /// What is passed on, and whether the keys were typed.
+    fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+        let mut text = Vec::with_capacity(typed.len());
+        for byte in typed {
+            if self.keys.get(self.held) == Some(byte) {
+                self.held += 1;
+                if self.held == self.keys.len() {
+                    return (text, true);
+                }
+                continue;
+            }
+            text.extend_from_slice(&self.keys[..self.held]);
+            self.held = 0;
+            if self.keys.first() == Some(byte) {
+                self.held = 1;
+            } else {
+                text.push(*byte);
+            }
+        }
+        (text, false)
+    }
+}
+
+/// The bytes of keys such as `ctrl-p,ctrl-q` or `a`.
+fn detach_keys(text: &str) -> Outcome<Vec<u8>> {
+    let key = |name: &str| {
+        let control = name.strip_prefix("ctrl-").map(str::as_bytes);
+        Ok(match (control, name.as_bytes()) {
+            (Some([letter @ b'a'..=b'z']), _) => letter - b'a' + 1,
+            (Some(b"@"), _) => 0,
+            (Some(b"["), _) => 27,
+            (Some(b"\\"), _) => 28,
+            (Some(b"]"), _) => 29,
+            (Some(b"^"), _) => 30,
+            (Some(b"_"), _) => 31,
+            (None, [byte]) => *byte,
+            _ => return Err(Failure::invalid(format!("invalid detach keys ({text}): unknown character: {name:?}"))),
+        })
+    };
+    text.split(',').map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_detach() {
+        let check = |pieces: &[&[u8]], expect: &[u8], detached: bool| {
+            let keys = detach_keys(DETACH).unwrap();
+            let mut typed = Typed { keys: &keys, held: 0 };
+            let (mut text, mut ended) = (Vec::new(), false);
+            for piece in pieces {
+                let (more, now) = typed.take(piece);
+                text.extend(more);
+                ended |= now;
+            }
+            assert_eq!((text.as_slice(), ended), (expect, detached), "{pieces:?}");
+        };
+        check(&[b"abc"], b"abc", false);
+        check(&[b"ab\x10\x11cd"], b"ab", true);
+        check(&[b"ab\x10", b"\x11"], b"ab", true);
+        check(&[b"\x10x"], b"\x10x", false);
+        check(&[b"\x10\x10\x11"], b"\x10", true);
+        assert_eq!(detach_keys("a,ctrl-@,ctrl-z,ctrl-_").unwrap(), [97, 0, 26, 31]);
+        assert!(detach_keys("ctrl-1").is_err() && detach_keys("").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! From a method and a path to a handler.
+
+use http::{Method, StatusCode};
+
+use crate::error::{Failure, Outcome};
+use crate::handlers::{container, exec, image, network, stream, system};
+use crate::reply::Reply;
+use crate::request::Request;
+use crate::server::Api;
+
+/// Finds the handler of a request and calls it.
+pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
+    let method = match request.method {
+        // A HEAD is a GET without a body, but for what has one of its own.
+        Method::HEAD if request.path.last().is_none_or(|last| last != "archive") => Method::GET,
+        ref other => other.clone(),
+    };
+    let path: Vec<String> = request.path.clone();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let path = match path.as_slice() {
+        [before @ .., ""] if !before.is_empty() => before,
+        all => all,
+    };
+    match (method.as_str(), path) {
+        ("GET", ["_ping"]) => Ok(system::ping(api)),
+        ("GET", ["version"]) => Ok(system::version(api)),
+        ("GET", ["info"]) => system::info(api).await,
+        ("GET", ["events"]) => system::events(api, &request),
+        ("GET", ["system", "df"]) => system::df(api, &request).await,
+        ("POST", ["auth"]) => system::auth(api, request).await,
+        (_, ["containers", ..]) => containers(api, &method, path, request).await,
+        (_, ["exec", ..]) => execs(api, &method, path, request).await,
+        (_, ["images", ..]) => images(api, &method, path, request).await,
+        (_, ["networks", ..]) => networks(api, &method, path, request).await,
+        ("GET", ["distribution", name @ .., "json"]) => image::distribution(api, &name.join("/"), &request).await,
+        ("POST", ["build" | "session"]) => {
+            Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "building images is not part of this engine yet"))
+        }
+        ("POST", ["build", "prune"]) => {
+            Ok(crate::reply::ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0})))
+        }
+        (_, ["swarm" | "services" | "nodes" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
+        ("GET", ["plugins"]) => Ok(crate::reply::ok(&serde_json::json!([]))),
+        (_, ["plugins", name, ..]) => Err(Failure::missing(format!("plugin {name:?} not found"))),
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn containers(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
+    match (method.as_str(), &path[1..]) {
+        ("GET", ["json"]) => container::list(api, &request).await,
+        ("POST", ["create"]) => container::create(api, request).await,
+        ("POST", ["prune"]) => container::prune(api, &request).await,
+        ("GET", [id, "json"]) => container::inspect(api, id, &request).await,
+        ("POST", [id, "start"]) => container::start(api, id).await,
+        ("POST", [id, "stop"]) => container::stop(api, id, &request).await,
+        ("POST", [id, "restart"]) => container::restart(api, id, &request).await,
+        ("POST", [id, "kill"]) => container::kill(api, id, &request).await,
+        ("POST", [id, "pause"]) => container::pause(api, id).await,
+        ("POST", [id, "unpause"]) => container::unpause(api, id).await,
+        ("POST", [id, "rename"]) => container::rename(api, id, &request).await,
+        ("POST", [id, "update"]) => container::update(api, id, request).await,
+        ("POST", [id, "wait"]) => container::wait(api, id, &request),
+        ("DELETE", [id]) => container::remove(api, id, &request).await,
+        ("POST", [id, "attach"]) => stream::attach(api, id, request).await,
+        ("POST", [id, "resize"]) => container::resize(api, id, &request).await,
+        ("POST", [id, "exec"]) => exec::create(api, id, request).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn execs(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
+    match (method.as_str(), &path[1..]) {
+        ("GET", [id, "json"]) => exec::inspect(api, id),
+        ("POST", [id, "start"]) => exec::start(api, id, request).await,
+        ("POST", [id, "resize"]) => exec::resize(api, id, &request).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn images(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
+    match (method.as_str(), &path[1..]) {
+        ("GET", ["json"]) => image::list(api, &request).await,
+        ("POST", ["create"]) => image::create(api, request).await,
+        ("POST", ["load"]) => image::load(api, request).await,
+        ("GET", ["get"]) => image::save(api, request.all("names").into_iter().map(str::to_owned).collect()).await,
+        ("POST", ["prune"]) => image::prune(api, &request).await,
+        ("GET", [name @ .., "json"]) => image::inspect(api, &name.join("/"), &request).await,
+        ("GET", [name @ .., "history"]) => image::history(api, &name.join("/")).await,
+        ("GET", [name @ .., "get"]) => image::save(api, vec![name.join("/")]).await,
+        ("POST", [name @ .., "tag"]) => image::tag(api, &name.join("/"), &request).await,
+        ("POST", [name @ .., "push"]) => image::push(api, &name.join("/"), request).await,
+        ("DELETE", name) => image::remove(api, &name.join("/"), &request).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn networks(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
+    match (method.as_str(), &path[1..]) {
+        ("GET", []) => network::list(api, &request),
+        ("POST", ["create"]) => network::create(api, request).await,
+        ("POST", ["prune"]) => network::prune(api, &request).await,
+        ("GET", [name]) => network::inspect(api, name),
+        ("DELETE", [name]) => network::remove(api, name).await,
+        ("POST", [name, "connect"]) => network::connect(api, name, request).await,
+        ("POST", [name, "disconnect"]) => network::disconnect(api, name, request).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
