@@ -1,9 +1,9 @@
 //! Living beside a Docker Engine, which has the kernel drop whatever is forwarded and is not its own, also what bridges
 //! hand on themselves (br_netfilter). It leaves a chain to others, `DOCKER-USER`, in which they may say what passes.
 //!
-//! There our own devices are let pass. What may not reach them our own rules drop all the same, since each chain at a
-//! place has its say. What goes from them to Docker's networks is left to Docker. The rules look like those that
-//! iptables makes, which otherwise could not read the chain any more.
+//! There our own devices are let pass, after whatever people have put there themselves. What may not reach them our own
+//! rules drop all the same, since each chain at a place has its say. What goes from them to Docker's networks is left to
+//! Docker. The rules look like those that iptables makes, which otherwise could not read the chain any more.
 
 use std::io;
 
@@ -28,7 +28,17 @@ const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
+
+/// What there is in the chain.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Handles of our rules.
+    ours: Vec<Vec<u8>>,
+    /// Handle of the last rule, if it is one that returns in any case.
+    end: Option<Vec<u8>>,
+}
 
 impl Net {
     /// Lets our devices pass beside a Docker Engine, if there is one, and they are not let pass already. It may come at
@@ -45,13 +55,16 @@ impl Net {
     fn pass_in(&self, family: Family) -> Result<()> {
         let mut channel = self.filter();
         let rules = rules(self.names().prefix());
-        if !there_is_a_chain(&mut channel, family)? || self.marked(&mut channel, family)?.len() >= rules.len() {
+        if !there_is_a_chain(&mut channel, family)? {
+            return Ok(());
+        }
+        let listed = self.listed(&mut channel, family)?;
+        if listed.ours.len() >= rules.len() {
             return Ok(());
         }
         let mut transaction = Transaction::new();
-        // Each goes before those that are there.
-        for rule in rules.iter().rev() {
-            transaction.foreign(family, TABLE, CHAIN, rule, &self.mark());
+        for rule in &rules {
+            transaction.foreign(family, (TABLE, CHAIN), rule, &self.mark(), listed.end.as_deref());
         }
         commit(transaction, &mut channel)
     }
@@ -63,28 +76,29 @@ impl Net {
             return Ok(());
         }
         let mut transaction = Transaction::new();
-        for handle in self.marked(&mut channel, family)? {
+        for handle in self.listed(&mut channel, family)?.ours {
             transaction.remove_rule(family, TABLE, CHAIN, &handle);
         }
         commit(transaction, &mut channel)
     }
 
-    /// Handles of our rules in the chain.
-    fn marked(&self, channel: &mut Channel, family: Family) -> Result<Vec<Vec<u8>>> {
+    fn listed(&self, channel: &mut Channel, family: Family) -> Result<Listed> {
         let (table, chain) = (with_nul(TABLE), with_nul(CHAIN));
         let only: [(u16, &[u8]); 2] = [(NFTA_RULE_TABLE, &table), (NFTA_RULE_CHAIN, &chain)];
         let mark = self.mark();
-        let handles = std::cell::RefCell::new(Vec::new());
-        let begin = &mut || handles.borrow_mut().clear();
+        let found = std::cell::RefCell::new(Listed::default());
+        let begin = &mut || *found.borrow_mut() = Listed::default();
         let listed = channel.list(NFT_MSG_GETRULE, &header(number(family), 0), &only, begin, &mut |kind, payload| {
             let Some(rest) = payload.get(4..).filter(|_| kind == NFT_MSG_NEWRULE) else { return };
-            let find = |wanted: u16| attributes(rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-            if find(NFTA_RULE_USERDATA) == Some(&mark) {
-                handles.borrow_mut().extend(find(NFTA_RULE_HANDLE).map(<[u8]>::to_vec));
+            let mut found = found.borrow_mut();
+            let handle = find(rest, NFTA_RULE_HANDLE).map(<[u8]>::to_vec);
+            if find(rest, NFTA_RULE_USERDATA) == Some(&mark) {
+                found.ours.extend(handle.clone());
             }
+            found.end = handle.filter(|_| returns(rest));
         });
         listed.map_err(|error| failed("list the rules of chain DOCKER-USER", &error))?;
-        Ok(handles.into_inner())
+        Ok(found.into_inner())
     }
 
     /// What is written beside each of our rules, as nft(8) writes comments.
@@ -92,6 +106,31 @@ impl Net {
         let text = with_nul(&self.names().alias_prefix());
         [&[0, text.len() as u8], text.as_slice()].concat()
     }
+}
+
+/// An attribute of a message or of an attribute.
+fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// Whether a rule returns in any case: it counts at most, and has the verdict.
+fn returns(rule: &[u8]) -> bool {
+    const NFT_RETURN: i32 = -5;
+    let verdict = |expression: &[u8]| {
+        let data = find(expression, 2).and_then(|data| find(data, 2)).and_then(|data| find(data, 2));
+        let code = data.and_then(|data| find(data, 1)).and_then(|code| code.try_into().ok());
+        code.map(i32::from_be_bytes) == Some(NFT_RETURN)
+    };
+    let Some(list) = find(rule, NFTA_RULE_EXPRESSIONS) else { return false };
+    let mut returns = false;
+    for (_, expression) in attributes(list) {
+        match find(expression, 1) {
+            Some(b"counter\0") => {}
+            Some(b"immediate\0") => returns = verdict(expression),
+            _ => return false,
+        }
+    }
+    returns
 }
 
 /// The rules, in order.

@@ -38,6 +38,7 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_RULE_POSITION: u16 = 6;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
@@ -141,10 +142,22 @@ impl Transaction {
         self
     }
 
-    /// Puts a rule before all others of somebody else's chain, with a mark.
-    pub fn foreign(&mut self, family: Family, table: &str, chain: &str, rule: &Foreign<'_>, mark: &[u8]) -> &mut Self {
-        self.push(family, NFT_MSG_NEWRULE, NLM_F_CREATE, |body| {
+    /// Adds a rule with a mark to somebody else's chain, which is named behind its table: before the one of a handle, or
+    /// at the end.
+    pub fn foreign(
+        &mut self,
+        family: Family,
+        (table, chain): (&str, &str),
+        rule: &Foreign<'_>,
+        mark: &[u8],
+        before: Option<&[u8]>,
+    ) -> &mut Self {
+        let order = if before.is_some() { 0 } else { NLM_F_APPEND };
+        self.push(family, NFT_MSG_NEWRULE, NLM_F_CREATE | order, |body| {
             body.text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain);
+            if let Some(handle) = before {
+                body.put(NFTA_RULE_POSITION, handle);
+            }
             body.nest(NFTA_RULE_EXPRESSIONS, |list| expr::foreign(list, rule));
             body.put(NFTA_RULE_USERDATA, mark);
         })

@@ -22,22 +22,31 @@ fn docker() {
             body.network_number(1, 2).network_number(2, 0);
         });
     });
-    batch.push(0xa06, 0xc00, &header(2, 0), |body| {
-        body.text(1, "filter").text(2, "FORWARD");
+    verdict(&mut batch, "FORWARD", -3, Some("DOCKER-USER"));
+    verdict(&mut batch, "DOCKER-USER", -5, None);
+    batch.push(0x11, 0, &header(0, 10), |_| ());
+    assert_eq!(Channel::new(Subsystem::Netfilter).unwrap().submit(&mut batch).unwrap(), []);
+}
+
+/// A rule that has a verdict for everything.
+fn verdict(batch: &mut Batch, chain: &str, code: i32, target: Option<&str>) {
+    batch.push(0xa06, 0xc00, &[2, 0, 0, 0], |body| {
+        body.text(1, "filter").text(2, chain);
         body.nest(4, |list| {
             list.nest(1, |element| {
                 element.text(1, "immediate").nest(2, |body| {
                     body.network_number(1, 0).nest(2, |body| {
                         body.nest(2, |body| {
-                            body.network_number(1, (-3_i32).cast_unsigned()).text(2, "DOCKER-USER");
+                            body.network_number(1, code.cast_unsigned());
+                            if let Some(target) = target {
+                                body.text(2, target);
+                            }
                         });
                     });
                 });
             });
         });
     });
-    batch.push(0x11, 0, &header(0, 10), |_| ());
-    assert_eq!(Channel::new(Subsystem::Netfilter).unwrap().submit(&mut batch).unwrap(), []);
 }
 
 #[test]
