@@ -11,6 +11,7 @@ use gantry_registry::{Size, Span};
 use gantry_store::{Filter, Policy};
 use serde::Deserialize;
 
+use crate::daemon::config::DaemonConfig;
 use crate::failure::{Failure, Of, Outcome};
 
 /// Where it is looked for.
@@ -25,6 +26,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What is collected by itself.
     pub gc: Gc,
+    /// The daemon.
+    pub daemon: DaemonConfig,
     /// How registries are reached.
     pub registries: gantry_distribution::Config,
 }
@@ -97,9 +100,10 @@ impl Config {
         let mut rest: toml::Table = toml::from_str(text).map_err(|error| Failure::new(error.to_string()))?;
         let section = |name: &str, rest: &mut toml::Table| rest.remove(name).unwrap_or(toml::Table::new().into());
         let store = StoreConfig::deserialize(section("store", &mut rest)).of("[store]")?;
+        let daemon = DaemonConfig::deserialize(section("daemon", &mut rest)).of("[daemon]")?;
         let gc = Gc::deserialize(section("gc", &mut rest)).of("[gc]")?;
         let registries = gantry_distribution::Config::from_toml(&toml::to_string(&rest)?)?;
-        Ok(Self { store, gc, registries })
+        Ok(Self { store, gc, daemon, registries })
     }
 }
 

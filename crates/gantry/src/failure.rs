@@ -29,6 +29,8 @@ pub enum Failure {
         /// Its words.
         message: String,
     },
+    /// Nothing has the name that was given, in the words for it.
+    NotThere(String),
     /// Something went wrong.
     Error(Report),
     /// What was asked for cannot be understood, or contradicts itself.
@@ -56,7 +58,7 @@ impl Failure {
             Self::Closed | Self::Interrupted(_) | Self::Said | Self::Status(_) => String::new(),
             Self::Daemon { message, .. } => format!("Error response from daemon: {message}"),
             Self::Error(report) => report.text.clone(),
-            Self::Usage(text) => text.clone(),
+            Self::Usage(text) | Self::NotThere(text) => text.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod context;
 mod create;
+mod daemon;
 mod failure;
 mod log;
 mod progress;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(Failure::Interrupted(status) | Failure::Status(status)) => ExitCode::from(status),
         Err(Failure::Said) => ExitCode::from(FAILED),
-        Err(failure @ Failure::Daemon { .. }) => {
+        Err(failure @ (Failure::Daemon { .. } | Failure::NotThere(_))) => {
             terminal::tell(&format!("{}\n", failure::clean(&failure.text())));
             ExitCode::from(FAILED)
         }

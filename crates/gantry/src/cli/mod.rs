@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod create;
+pub mod daemon;
 pub mod image;
 pub mod network;
 mod parse;
@@ -147,6 +148,8 @@ pub enum Command {
     /// The daemon and all that it keeps
     #[command(subcommand, arg_required_else_help = true)]
     System(system::Command),
+    /// Be the daemon
+    Daemon(daemon::Daemon),
     /// Show the versions of this program and of the daemon
     Version(Version),
     /// Write the completions of a shell

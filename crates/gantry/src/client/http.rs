@@ -164,11 +164,6 @@ impl Client {
         format!("{}.{}", self.version.0, self.version.1)
     }
 
-    /// Whether the daemon knows a version of the API.
-    pub fn speaks(&self, major: u32, minor: u32) -> bool {
-        self.version >= (major, minor)
-    }
-
     /// The newest version that this client speaks.
     pub fn newest() -> String {
         format!("{}.{}", NEWEST.0, NEWEST.1)

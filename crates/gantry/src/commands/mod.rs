@@ -35,6 +35,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::System(SystemCommand::Prune(args)) => daemon::system::prune(context, &args),
         Command::System(SystemCommand::Df(args)) if context.direct() => usage::run(context, &args),
         Command::System(SystemCommand::Df(args)) => daemon::system::df(context, &args),
+        Command::Daemon(args) => crate::daemon::run(context, &args),
         Command::Version(args) => daemon::version::version(context, &args),
         Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => pull::run(context, &args),
         Command::Push(args) | Command::Image(ImageCommand::Push(args)) => push::run(context, &args),

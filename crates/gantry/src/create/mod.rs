@@ -200,7 +200,7 @@ fn host_config(
         "DnsSearch": each(&network.dns_search, networks::search_domain)?,
         "ExtraHosts": list(&each(&network.add_host, networks::extra_host)?),
         "GroupAdd": list(&general.group_add),
-        "Links": list(&each(&network.link, networks::link)?),
+        "Links": list(&each(&network.link, link)?),
         "PublishAllPorts": network.publish_all,
         "ReadonlyRootfs": storage.read_only,
         "ShmSize": size(storage.shm_size.as_ref(), "shm-size")?,

@@ -103,12 +103,20 @@ pub fn rename(context: &Context, args: &Rename) -> Outcome {
     if old.is_empty() || new.is_empty() {
         return Err(Failure::Usage("a container has an old and a new name".to_owned()));
     }
-    context.ask(async |client| post(client, action(old, "rename").with("name", new)).await)
+    context.ask(async |client| {
+        let outcome = post(client, action(old, "rename").with("name", new)).await;
+        if let Err(failure @ Failure::Daemon { .. }) = outcome {
+            let text = format!("{}\nError: failed to rename container named {old}\n", failure.text());
+            terminal::tell(&clean(&text));
+            return Err(Failure::Said);
+        }
+        outcome
+    })
 }
 
 /// Changes the limits of containers.
 pub fn update(context: &Context, args: &Update) -> Outcome {
-    let body = create::update(args).map_err(Failure::Usage)?;
+    let body = create::update(args).map_err(Failure::new)?;
     context.ask(async |client| {
         let warnings = std::cell::RefCell::new(Vec::new());
         let outcome = each(&args.names, 1, |name| {

@@ -6,6 +6,7 @@ use crate::commands::daemon::filters;
 use crate::context::{self, Context};
 use crate::failure::Outcome;
 use crate::render::containers::{LISTING, WITH_SIZES, rows, with_health};
+use crate::render::listing::Form;
 use crate::template::Value;
 use crate::terminal;
 
@@ -17,7 +18,7 @@ pub fn list(context: &Context, args: &List) -> Outcome {
     let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let filters = filters::encode(&args.filter)?;
     let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
-    let sized = args.size || asked.is_some_and(|format| format.contains(".Size"));
+    let sized = args.size || asked.is_some_and(|format| format.contains(".Size")) || matches!(form, Form::Json);
     let target = Target::new(&["containers", "json"])
         .flag("all", args.all)
         .flag("size", sized)

@@ -60,7 +60,7 @@ fn show(context: &Context, asked: &Asked<'_>) -> Outcome {
         for name in asked.names {
             match find(client, asked, name).await {
                 Ok(value) => found.push(value),
-                Err(failure @ Failure::Daemon { .. }) => {
+                Err(failure @ (Failure::Daemon { .. } | Failure::NotThere(_))) => {
                     failed = true;
                     terminal::tell(&clean(&format!("{}\n", failure.text())));
                 }
@@ -99,5 +99,5 @@ async fn find(client: &Client, asked: &Asked<'_>, name: &str) -> Outcome<Value> 
             found => return found,
         }
     }
-    Err(Failure::Daemon { status: 404, message: format!("no such object: {name}") })
+    Err(Failure::NotThere(format!("Error: No such object: {name}")))
 }

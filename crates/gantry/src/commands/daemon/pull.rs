@@ -14,7 +14,7 @@ use crate::stream::Stream;
 
 /// A name as it is told, with the usual tag if it has none.
 pub fn tagged(name: &str) -> String {
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.with_default_tag().familiar())
 }
 
 /// Pulls an image, and shows how unless it is to be quiet.
