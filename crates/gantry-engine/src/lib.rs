@@ -3,6 +3,7 @@
 //! [`request`] is what can be asked, [`container`] what is known, [`Engine`] does it. What a container is to be becomes the
 //! runtime's configuration purely ([`spec`]).
 
+pub mod cdi;
 pub mod container;
 pub mod events;
 pub mod health;
@@ -19,6 +20,7 @@ mod db;
 mod engine;
 mod error;
 mod exec;
+mod files;
 mod life;
 mod merge;
 mod monitor;

@@ -1,6 +1,7 @@
 //! Starting a container: its root file system, its files, its network, then the monitor with its process, then the process
 //! itself. What was made is taken back if anything fails.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::bundle::{self, Found};
 use crate::container::{Record, Status};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
+use crate::files::users;
 use crate::monitor::{self, Connection};
 use crate::network::Joined;
 use crate::request::NetworkMode;
@@ -209,9 +211,10 @@ pub(crate) fn container_id(id: &str) -> Result<ContainerId> {
 }
 
 /// Who a process runs as, by the files of its container.
-pub(crate) fn found_user(_rootfs: &Path, user: &str, _groups: &[String]) -> Result<Found> {
-    let uid = if user.is_empty() { 0 } else { user.parse().map_err(|_| Error::Invalid(user.to_owned()))? };
-    Ok(Found { user: gantry_model::oci::spec::User { uid, ..Default::default() }, ..Found::default() })
+pub(crate) fn found_user(rootfs: &Path, user: &str, groups: &[String]) -> Result<Found> {
+    let root = rootfs::open(rootfs)?;
+    let found = users::resolve(root.as_fd(), user, groups)?;
+    Ok(Found { user: found.user, home: found.home, ..Found::default() })
 }
 
 /// What the files of a start are made from.
