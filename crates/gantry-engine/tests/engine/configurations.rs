@@ -1,5 +1,7 @@
 //! What the runtime makes of configurations that the engine builds: the real one, with a root file system of busybox.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
