@@ -19,6 +19,7 @@ use crate::network::{Joined, NetworkRecord, Networks};
 use crate::request::{LogConfig, NetworkMode};
 use crate::settings::Namespace;
 use crate::table::{Container, Containers, Counts};
+use crate::volumes::Volumes;
 
 /// How long what is being done may take to be cut off.
 const CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -56,6 +57,9 @@ pub(crate) struct Inner {
     pub(crate) db: Db,
     pub(crate) events: Events,
     pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+    /// Held by who removes a volume, and by who comes to use one.
+    pub(crate) using_volumes: tokio::sync::Mutex<()>,
     /// Held by who makes or removes a network.
     pub(crate) making: tokio::sync::Mutex<()>,
     /// Whether what there was is found again, so that more may be started.
@@ -105,6 +109,7 @@ impl Engine {
         let capabilities = capabilities()?;
         let networks = networks.into_iter().map(|(_, network)| network).collect();
         let networks = Networks::open(&options.prefix, networks)?;
+        let volumes = Volumes::open(&options.root.join("volumes"))?;
         let (execs, closing) = (Execs::default(), watch::Sender::default());
         let inner = Inner {
             options,
@@ -113,6 +118,8 @@ impl Engine {
             db,
             events,
             networks,
+            volumes,
+            using_volumes: tokio::sync::Mutex::default(),
             making: tokio::sync::Mutex::default(),
             ready: watch::Sender::default(),
             closing,

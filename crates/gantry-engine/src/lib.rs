@@ -29,6 +29,7 @@ mod network;
 mod rootfs;
 mod size;
 mod table;
+mod volumes;
 
 pub use attach::Attached;
 pub use container::View;
@@ -39,3 +40,4 @@ pub use life::{Ended, Made};
 pub use network::{NetworkRecord, NetworkView};
 pub use size::Size;
 pub use table::Counts;
+pub use volumes::{ANONYMOUS, CreateVolume, Volume};

@@ -3,7 +3,10 @@
 //! A container may change its files at any moment, so every path is resolved by the kernel inside a root that is held by a
 //! descriptor, and what was opened is what is used.
 
+pub(crate) mod tree;
 pub(crate) mod users;
+
+pub(crate) use tree::size;
 
 use std::fs::File;
 use std::io::Read as _;

@@ -156,8 +156,10 @@ impl Engine {
                 gone.await?;
             }
             let dir = self.run_dir(&id);
+            let (store, id_of_mounts) = (self.images().store().clone(), id.clone());
             blocking(move || {
                 rootfs::unmount_all(&dir.join("rootfs"))?;
+                super::mounts::clear(&store, &id_of_mounts, &dir)?;
                 remove_run_dir(&dir)
             })
             .await?;

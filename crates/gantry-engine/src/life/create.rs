@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use gantry_model::image::ContainerConfig;
 
-use crate::container::{ImageUse, Record, State};
+use crate::container::{ImageUse, Mount, Record, State};
 use crate::db::{Row, Table};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::merge;
 use crate::names;
-use crate::request::CreateContainer;
+use crate::request::{CreateContainer, MountKind};
 use crate::table::Container;
+use crate::volumes::CreateVolume;
+use crate::volumes::plan::{self, Planned};
 
 /// A container that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +49,25 @@ impl Engine {
             platform: loaded.platform().clone(),
             chain: unpacked.chain.clone(),
         };
-        let record = self.record_of(request, id, name, image, &loaded.config.config)?;
+        // No volume that this one comes to use is removed before it is said to be used.
+        let _using = self.0.using_volumes.lock().await;
+        let mut record = self.record_of(request, id, name, image, &loaded.config.config)?;
+        let made = self.mounts_of(&mut record).await?;
         let warnings = Vec::new();
         let (store, key) = (self.images().store().clone(), record.id.clone());
         let (chain, dir) = (unpacked.chain.clone(), self.root_dir(id));
-        blocking(move || {
+        let prepared = blocking(move || {
             store.prepare(&key, chain.as_ref())?;
             make_dir(&dir)
-        })
-        .await?;
+        });
+        if let Err(error) = prepared.await {
+            self.unmake(id, &made).await;
+            return Err(error);
+        }
         // The layers are held by the snapshot from here on.
         drop(unpacked);
         if let Err(error) = self.0.db.write(vec![Row::put(Table::Containers, id, &record)]).await {
-            self.clear(id).await;
+            self.unmake(id, &made).await;
             return Err(error);
         }
         let container = Arc::new(Container::new(record, State::default()));
@@ -92,6 +100,81 @@ impl Engine {
             mounts: Vec::new(),
             origin: request.origin,
         })
+    }
+
+    /// Decides what is mounted, and makes the volumes that are missing; their names, for the case that all this fails.
+    async fn mounts_of(&self, record: &mut Record) -> Result<Vec<String>> {
+        let mut others = Vec::new();
+        for text in &record.host.volumes_from {
+            let (other, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            if !["ro", "rw", "z", "Z"].contains(&mode) {
+                return Err(Error::Invalid(format!("invalid mode: {mode}")));
+            }
+            others.push((self.find(other)?.record().mounts.clone(), mode == "ro"));
+        }
+        let planned = plan::all(&record.host, &record.config.volumes, &others)?;
+        let mut made = Vec::new();
+        for one in planned {
+            match self.settle_mount(one, &mut made).await {
+                Ok(mount) => record.mounts.push(mount),
+                Err(error) => {
+                    self.unmake(&record.id, &made).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    async fn settle_mount(&self, planned: Planned, made: &mut Vec<String>) -> Result<Mount> {
+        let mut mount = planned.mount;
+        match mount.kind {
+            MountKind::Volume => {
+                let known = !mount.name.is_empty() && self.volume(&mount.name).is_ok();
+                let asked = CreateVolume {
+                    name: mount.name.clone(),
+                    driver: planned.driver,
+                    labels: planned.labels,
+                    options: planned.options,
+                };
+                let volume = self.create_volume(asked).await?;
+                if !known {
+                    made.push(volume.name.clone());
+                }
+                mount.name.clone_from(&volume.name);
+                mount.source.clone_from(&volume.mountpoint);
+                "local".clone_into(&mut mount.driver);
+            }
+            MountKind::Bind => {
+                let source = std::path::Path::new(&mount.source);
+                if planned.create_source {
+                    if !source.exists() {
+                        std::fs::create_dir_all(source).context(|| format!("make {}", source.display()))?;
+                    }
+                } else if !source.exists() {
+                    let words = format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                        source.display()
+                    );
+                    return Err(Error::Invalid(words));
+                }
+            }
+            MountKind::Image => drop(self.images().resolve(&mount.name, None).await?),
+            MountKind::Tmpfs => {}
+        }
+        Ok(mount)
+    }
+
+    /// Takes back what was made for a container that is not to be.
+    async fn unmake(&self, id: &str, volumes: &[String]) {
+        self.clear(id).await;
+        for name in volumes {
+            let engine = self.clone();
+            let name = name.clone();
+            if let Err(error) = blocking(move || engine.0.volumes.take_away(&name)).await {
+                tracing::warn!("{error}");
+            }
+        }
     }
 
     /// Takes a name that was asked for, or one that is free.

@@ -3,6 +3,7 @@
 mod adopt;
 mod create;
 mod manage;
+mod mounts;
 mod remove;
 mod start;
 mod supervise;

@@ -59,7 +59,9 @@ impl Engine {
         self.write().remove(container);
         self.clear_run(container).await;
         self.clear(&container.id).await;
-        let _ = volumes;
+        if volumes {
+            self.remove_anonymous(&container.record().mounts).await;
+        }
         container.say_gone();
         self.tell_of(container, "destroy", &[]);
         drop(life);

@@ -15,10 +15,12 @@ use crate::error::{Context, Error, Result};
 use crate::files::users;
 use crate::monitor::{self, Connection};
 use crate::network::Joined;
-use crate::request::NetworkMode;
+use crate::request::{MountKind, NetworkMode};
 use crate::rootfs;
 use crate::spec::{self, Place};
 use crate::table::{Container, lock};
+
+use super::mounts::{self, Mounting};
 
 impl Engine {
     /// Starts a container.
@@ -80,10 +82,20 @@ impl Engine {
             state.endpoints = joined.endpoints.iter().cloned().collect();
             state.ports.clone_from(&joined.ports);
         });
+        let mut images = Vec::new();
+        for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Image) {
+            let found = self.images().resolve(&mount.name, None).await?;
+            // Held by the view of it from soon on; a collection in between takes longer to get to it.
+            let unpacked = self.images().ensure_unpacked(&found.descriptor).await?;
+            images.push((mount.name.clone(), unpacked.chain.clone()));
+        }
         let work = Work {
             run: self.run_dir(&record.id),
             root: self.root_dir(&record.id),
             store: self.images().store().clone(),
+            engine: self.clone(),
+            first: container.state().started == 0,
+            images,
             place: self.place(&record),
             joined,
             record,
@@ -178,9 +190,29 @@ impl Engine {
             state.endpoints.clear();
             state.ports.clear();
         });
-        let rootfs = self.run_dir(&container.id).join("rootfs");
-        if let Err(error) = blocking(move || rootfs::unmount_all(&rootfs)).await {
+        let (run, store, id) = (self.run_dir(&container.id), self.images().store().clone(), container.id.clone());
+        let cleared = blocking(move || {
+            rootfs::unmount_all(&run.join("rootfs"))?;
+            mounts::clear(&store, &id, &run)
+        });
+        if let Err(error) = cleared.await {
             tracing::warn!("clear up after container {}: {error}", container.id);
+        }
+        self.let_go_of_volumes(container).await;
+    }
+
+    /// Unmounts volumes with options that no other container uses that runs.
+    async fn let_go_of_volumes(&self, container: &Arc<Container>) {
+        let record = container.record();
+        for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
+            let Ok(volume) = self.volume(&mount.name) else { continue };
+            let used = volume.options.is_empty() || self.users_of_volume(&mount.name).iter().any(|other| {
+                *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
+            });
+            let engine = self.clone();
+            if !used && let Err(error) = blocking(move || engine.0.volumes.unmount(&volume)).await {
+                tracing::warn!("{error}");
+            }
         }
     }
 
@@ -201,6 +233,7 @@ pub(super) fn remove_run_dir(dir: &Path) -> Result<()> {
         _ => Ok(()),
     };
     done(std::fs::remove_dir(dir.join("rootfs")))
+        .and_then(|()| done(std::fs::remove_dir(dir.join(mounts::PLACE))))
         .and_then(|()| done(std::fs::remove_dir_all(dir)))
         .context(|| format!("remove {}", dir.display()))
 }
@@ -222,6 +255,9 @@ struct Work {
     run: PathBuf,
     root: PathBuf,
     store: gantry_store::Store,
+    engine: Engine,
+    first: bool,
+    images: Vec<(String, Option<gantry_model::digest::Digest>)>,
     place: Place,
     joined: Joined,
     record: Arc<Record>,
@@ -235,11 +271,22 @@ impl Work {
         let rootfs = self.run.join("rootfs");
         // Of a start that a crash cut off.
         rootfs::unmount_all(&rootfs)?;
-        rootfs::mount(&self.store, &self.record.id, &rootfs)?;
+        mounts::clear(&self.store, &self.record.id, &self.run)?;
+        let root = rootfs::mount(&self.store, &self.record.id, &rootfs)?;
         let (config, host) = (&self.record.config, &self.record.host);
         let found = found_user(&rootfs, &config.user, &host.groups)?;
         let found = Found { network: self.joined.namespace.clone(), ..found };
-        let settings = bundle::settings(&self.record, &found)?;
+        let mut settings = bundle::settings(&self.record, &found)?;
+        settings.mounts = Mounting {
+            record: &self.record,
+            root: root.as_fd(),
+            run: &self.run,
+            store: &self.store,
+            volumes: &self.engine.0.volumes,
+            first: self.first,
+            images: &self.images,
+        }
+        .all()?;
         let spec = spec::build(&settings, &self.place)?;
         let config = self.run.join("config.json");
         let text = serde_json::to_vec(&spec).unwrap_or_default();

@@ -1,0 +1,159 @@
+//! The mounts of a container that starts: volumes get what the image has at their place, what lies inside of something is
+//! opened there, and everything becomes a path that the runtime binds.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use gantry_store::Store;
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use crate::container::{Mount, Record};
+use crate::engine::make_dir;
+use crate::error::{Context, Error, Result};
+use crate::files::{open_in, tree};
+use crate::request::MountKind;
+use crate::rootfs;
+use crate::settings::{MountSetting, MountSource, Reach};
+use crate::volumes::{Volume, Volumes};
+
+/// Where mounts are that are made for one run, below its directory.
+pub(super) const PLACE: &str = "mounts";
+
+/// What the mounts of a container are made with.
+pub(super) struct Mounting<'a> {
+    /// The record.
+    pub(super) record: &'a Record,
+    /// The container's own tree.
+    pub(super) root: BorrowedFd<'a>,
+    /// What it has only while it runs.
+    pub(super) run: &'a Path,
+    /// The store.
+    pub(super) store: &'a Store,
+    /// The volumes.
+    pub(super) volumes: &'a Volumes,
+    /// Whether it has not run before.
+    pub(super) first: bool,
+    /// Top layers of the images that are mounted, by their names.
+    pub(super) images: &'a [(String, Option<gantry_model::digest::Digest>)],
+}
+
+impl Mounting<'_> {
+    /// All mounts, as the configuration has them.
+    pub(super) fn all(&self) -> Result<Vec<MountSetting>> {
+        let mounts = self.record.mounts.iter().enumerate();
+        mounts.map(|(number, mount)| self.one(number, mount)).collect()
+    }
+
+    fn one(&self, number: usize, mount: &Mount) -> Result<MountSetting> {
+        let bind = |path: String| MountSource::Bind {
+            path,
+            propagation: mount.propagation.clone(),
+            non_recursive: mount.non_recursive,
+            reach: Reach::default(),
+        };
+        let source = match mount.kind {
+            MountKind::Tmpfs => MountSource::Tmpfs { options: mount.options.clone() },
+            MountKind::Bind => bind(mount.source.clone()),
+            MountKind::Volume => bind(self.volume(number, mount)?),
+            MountKind::Image => bind(self.image(number, mount)?),
+        };
+        Ok(MountSetting { target: mount.target.clone(), readonly: !mount.writable, source })
+    }
+
+    fn volume(&self, number: usize, mount: &Mount) -> Result<String> {
+        let volume = self.volumes.get(&mount.name).ok_or_else(|| Error::NoVolume(mount.name.clone()))?;
+        self.volumes.mount(&volume)?;
+        let data = rootfs::open(Path::new(&volume.mountpoint))?;
+        if self.first && !mount.no_copy && mount.subpath.is_empty() {
+            self.fill(&volume, &data, mount)?;
+        }
+        if mount.subpath.is_empty() {
+            return Ok(volume.mountpoint.clone());
+        }
+        let inside = open_in(data.as_fd(), &mount.subpath, OFlags::PATH).context(|| {
+            format!("cannot access path {} of volume {}", mount.subpath, mount.name)
+        })?;
+        self.attach(number, &inside)
+    }
+
+    /// Copies what the image has at the place of an empty volume.
+    fn fill(&self, volume: &Volume, data: &OwnedFd, mount: &Mount) -> Result<()> {
+        let there = match open_in(self.root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(there) => there,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(error) => return Err(error).context(|| format!("open {}", mount.target)),
+        };
+        let readable = open_in(data.as_fd(), "", OFlags::RDONLY | OFlags::DIRECTORY);
+        let readable = readable.context(|| format!("open {}", volume.mountpoint))?;
+        if !tree::is_empty(readable.as_fd())? {
+            return Ok(());
+        }
+        tree::copy(&there, &readable)
+    }
+
+    /// Mounts the content of an image.
+    fn image(&self, number: usize, mount: &Mount) -> Result<String> {
+        let chain = self.images.iter().find(|(name, _)| *name == mount.name).and_then(|(_, chain)| chain.as_ref());
+        let key = view_key(&self.record.id, number);
+        match self.store.remove_snapshot(&key) {
+            Err(error) if !error.is_missing() => return Err(error.into()),
+            _ => {}
+        }
+        let tree = self.store.view(&key, chain)?.mount()?;
+        if mount.subpath.is_empty() {
+            return self.settle(number, &tree);
+        }
+        let inside = open_in(tree.as_fd(), &mount.subpath, OFlags::PATH);
+        let inside = inside.context(|| format!("cannot access path {} of image {}", mount.subpath, mount.name))?;
+        self.attach(number, &inside)
+    }
+
+    /// Gives what is open a path of its own: nobody can put something else there.
+    fn attach(&self, number: usize, inside: &OwnedFd) -> Result<String> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = open_tree(inside, "", flags).context(|| "clone a mount".to_owned())?;
+        self.settle(number, &tree)
+    }
+
+    fn settle(&self, number: usize, tree: &OwnedFd) -> Result<String> {
+        let at = self.run.join(PLACE).join(number.to_string());
+        let what = || format!("mount at {}", at.display());
+        make_dir(at.parent().unwrap_or(self.run))?;
+        let kind = rustix::fs::fstat(tree).context(what)?.st_mode;
+        if rustix::fs::FileType::from_raw_mode(kind) == rustix::fs::FileType::Directory {
+            make_dir(&at)?;
+        } else {
+            std::fs::write(&at, "").context(what)?;
+        }
+        move_mount(tree.as_fd(), "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context(what)?;
+        Ok(at.display().to_string())
+    }
+}
+
+/// The key of the view of an image that a container has mounted.
+fn view_key(id: &str, number: usize) -> String {
+    format!("{id}-image-{number}")
+}
+
+/// Takes away the mounts of a run.
+pub(super) fn clear(store: &Store, id: &str, run: &Path) -> Result<()> {
+    let place = run.join(PLACE);
+    let names = match std::fs::read_dir(&place) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<PathBuf>>(),
+        Err(_) => return Ok(()),
+    };
+    for path in names {
+        rootfs::unmount_all(&path)?;
+        if let Some(number) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) {
+            match store.remove_snapshot(&view_key(id, number)) {
+                Err(error) if !error.is_missing() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let removed = if path.is_dir() { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
+        removed.context(|| format!("remove {}", path.display()))?;
+    }
+    std::fs::remove_dir(&place).context(|| format!("remove {}", place.display()))
+}
