@@ -3,10 +3,11 @@
 use gantry_model::oci::spec::User;
 
 use crate::container::Record;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::merge;
-use crate::request::Sharing;
+use crate::request::{Sharing, UserNamespace};
 use crate::settings::{Namespace, Namespaces, Security, Settings};
+use crate::spec::options;
 
 /// What is found out when a container is started.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) pid: Namespace,
     /// Host name.
     pub(crate) uts: Namespace,
+    /// Whether there are cgroups of version 2 alone.
+    pub(crate) unified: bool,
 }
 
 /// The settings of a container.
@@ -32,6 +35,22 @@ pub(crate) fn settings(record: &Record, found: &Found) -> Result<Settings> {
     if !found.home.is_empty() && !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", found.home));
     }
+    let mut security = Security {
+        privileged: host.privileged,
+        cap_add: host.cap_add.clone(),
+        cap_drop: host.cap_drop.clone(),
+        ..Security::default()
+    };
+    options::security(&host.security)?.apply(&mut security);
+    security.masked_paths = host.masked_paths.clone().or(security.masked_paths);
+    security.readonly_paths = host.readonly_paths.clone().or(security.readonly_paths);
+    if host.user_namespace == UserNamespace::Auto {
+        return Err(Error::Unsupported("user namespaces of containers are not to be had with this engine yet".to_owned()));
+    }
+    if !host.storage.is_empty() {
+        return Err(Error::Unsupported("storage options are not to be had: overlayfs has no quotas here".to_owned()));
+    }
+    let rules = host.device_rules.iter().map(|text| options::device_rule(text)).collect::<Result<_, _>>()?;
     Ok(Settings {
         args: merge::words(config),
         env,
@@ -41,28 +60,20 @@ pub(crate) fn settings(record: &Record, found: &Found) -> Result<Settings> {
         init: host.init,
         rlimits: host.ulimits.clone(),
         oom_score_adj: host.oom_score_adj,
-        security: Security {
-            privileged: host.privileged,
-            cap_add: host.cap_add.clone(),
-            cap_drop: host.cap_drop.clone(),
-            masked_paths: host.masked_paths.clone(),
-            readonly_paths: host.readonly_paths.clone(),
-            ..Security::default()
-        },
+        security,
         namespaces: Namespaces {
             network: found.network.clone(),
             ipc: found.ipc.clone(),
             uts: found.uts.clone(),
             pid: found.pid.clone(),
-            cgroup: match host.cgroup_namespace {
-                Some(Sharing::Host) => Namespace::Host,
-                _ => Namespace::Own,
-            },
+            cgroup: options::cgroup_namespace(host.cgroup_namespace.as_ref(), found.unified),
         },
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
         sysctls: host.sysctls.clone(),
         shm_size: host.shm_size,
+        no_shm: host.ipc == Sharing::None,
+        device_rules: rules,
         readonly_root: host.readonly_root,
         resources: host.resources.clone(),
         annotations: host.annotations.clone(),

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_images::Images;
-use gantry_model::names::capability::CapSet;
 use gantry_runtime::{Runtime, Warn};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use tokio::sync::watch;
@@ -15,6 +14,7 @@ use crate::db::{Db, Row, Table};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Events, Listener, Subject};
 use crate::exec::Execs;
+use crate::machine::Machine;
 use crate::network::{Joined, NetworkRecord, Networks};
 use crate::request::{LogConfig, NetworkMode};
 use crate::settings::Namespace;
@@ -68,8 +68,8 @@ pub(crate) struct Inner {
     closing: watch::Sender<bool>,
     /// Further processes.
     pub(crate) execs: Execs,
-    /// Capabilities that the kernel knows.
-    pub(crate) capabilities: Vec<String>,
+    /// What is so of this machine.
+    pub(crate) machine: Machine,
     containers: RwLock<Containers>,
 }
 
@@ -106,7 +106,7 @@ impl Engine {
         // States without a container: it was removed between two commits.
         db.write_soon(states.keys().map(|id| Row::remove(Table::States, id)).collect());
         let (events, containers) = (Events::default(), RwLock::new(containers));
-        let capabilities = capabilities()?;
+        let machine = Machine::look()?;
         let networks = networks.into_iter().map(|(_, network)| network).collect();
         let networks = Networks::open(&options.prefix, networks)?;
         let volumes = Volumes::open(&options.root.join("volumes"))?;
@@ -124,7 +124,7 @@ impl Engine {
             ready: watch::Sender::default(),
             closing,
             execs,
-            capabilities,
+            machine,
             containers,
         };
         let engine = Self(Arc::new(inner));
@@ -317,14 +317,6 @@ pub(crate) fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir);
     made.context(|| format!("make {}", dir.display()))
-}
-
-/// All capabilities that the kernel knows.
-fn capabilities() -> Result<Vec<String>> {
-    let path = "/proc/sys/kernel/cap_last_cap";
-    let last = std::fs::read_to_string(path).context(|| format!("read {path}"))?;
-    let last = last.trim().parse().map_err(|_| Error::Damaged { what: path.to_owned(), cause: last.clone() })?;
-    Ok(CapSet::up_to(last).names().map(str::to_owned).collect())
 }
 
 /// Mounts below are nobody else's: others who copied our mounts would keep them alive, and handing them on costs time.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::attach::{Attached, pair, resize};
 use crate::container::Status;
 use crate::engine::{Engine, blocking};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::monitor::{self, Connection};
 use crate::names;
 use crate::request::{CreateExec, Streams};
@@ -230,25 +230,6 @@ impl Engine {
         let mut watch = exec.state.subscribe();
         let found = watch.wait_for(|state| state.exit_code.is_some()).await;
         Ok(found.map_err(|_| Error::Closed)?.exit_code.unwrap_or_default())
-    }
-
-    /// Runs a program in a container to its end: its exit status and the beginning of what it wrote.
-    pub(crate) async fn run_in(&self, container: &str, request: CreateExec, most: usize) -> Result<(i32, Vec<u8>)> {
-        use tokio::io::AsyncReadExt as _;
-        let id = self.create_exec(container, request)?;
-        let attached = self.start_exec(&id, false, None).await?;
-        let mut output = Vec::new();
-        if let Some(mut attached) = attached {
-            let mut head = [0; 8];
-            while attached.socket.read_exact(&mut head).await.is_ok() {
-                let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-                let before = output.len();
-                let got = (&mut attached.socket).take(length.into()).read_to_end(&mut output).await;
-                got.context(|| "read what the program wrote".to_owned())?;
-                output.truncate(before.max(most));
-            }
-        }
-        Ok((self.wait_exec(&id).await?, output))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod restart;
 pub mod settings;
 pub mod spec;
 pub mod stats;
+pub mod top;
 
 mod attach;
 mod bundle;
@@ -21,13 +22,16 @@ mod engine;
 mod error;
 mod exec;
 mod files;
+mod healthcheck;
 mod life;
+mod machine;
 mod merge;
 mod monitor;
 mod names;
 mod network;
 mod rootfs;
 mod size;
+mod usage;
 mod table;
 mod volumes;
 

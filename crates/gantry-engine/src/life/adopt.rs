@@ -10,7 +10,7 @@ use crate::engine::{Engine, blocking};
 use crate::error::{Context, Result};
 use crate::monitor::{self, Connection};
 use crate::network::Joined;
-use crate::request::Restart;
+use crate::restart;
 use crate::rootfs;
 use crate::table::Container;
 
@@ -57,6 +57,7 @@ impl Engine {
             (Ok(connection), Ok((pid, Kernel::Running | Kernel::Paused))) => {
                 self.settle_running(container, pid, &dir);
                 self.watch_over(container, connection);
+                self.look_after_health(container);
             }
             (Ok(connection), Ok((_, Kernel::Stopped))) => {
                 // It ends right now.
@@ -96,11 +97,13 @@ impl Engine {
             return;
         }
         let state = container.state();
-        let due = match record.host.restart {
-            Restart::Always => state.started != 0,
-            Restart::UnlessStopped => state.started != 0 && !state.stopped_by_hand,
-            Restart::OnFailure(_) | Restart::No => false,
+        let past = restart::Past {
+            started: state.started != 0,
+            code: state.exit_code,
+            by_hand: state.stopped_by_hand,
+            restarts: state.restarts,
         };
+        let due = restart::after_engine_start(record.host.restart, past);
         if state.status == Status::Restarting || (due && state.status == Status::Exited) {
             container.change(|state| state.status = Status::Restarting);
             self.plan_restart(container, true);

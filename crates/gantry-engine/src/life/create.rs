@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use gantry_model::image::ContainerConfig;
 
+use crate::bundle::{self, Found};
 use crate::container::{ImageUse, Mount, Record, State};
 use crate::db::{Row, Table};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
+use crate::health;
 use crate::merge;
 use crate::names;
-use crate::request::{CreateContainer, MountKind};
+use crate::request::{CreateContainer, MountKind, Restart};
+use crate::spec;
 use crate::table::Container;
 use crate::volumes::CreateVolume;
 use crate::volumes::plan::{self, Planned};
@@ -52,6 +55,13 @@ impl Engine {
         // No volume that this one comes to use is removed before it is said to be used.
         let _using = self.0.using_volumes.lock().await;
         let mut record = self.record_of(request, id, name, image, &loaded.config.config)?;
+        // What makes no sense is said now, and not when it is started.
+        spec::build(&bundle::settings(&record, &Found::default())?, &self.place(&record))?;
+        health::Check::new(&record.config.health.clone().unwrap_or_default(), &[])
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        if record.host.auto_remove && record.host.restart != Restart::No {
+            return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
+        }
         let made = self.mounts_of(&mut record).await?;
         let warnings = Vec::new();
         let (store, key) = (self.images().store().clone(), record.id.clone());

@@ -10,5 +10,5 @@ mod supervise;
 mod wait;
 
 pub use create::Made;
-pub(crate) use start::found_user;
+pub(crate) use start::{container_id, found_user};
 pub use wait::Ended;

@@ -1,6 +1,7 @@
 //! Starting a container: its root file system, its files, its network, then the monitor with its process, then the process
 //! itself. What was made is taken back if anything fails.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +10,16 @@ use gantry_model::ContainerId;
 use gantry_model::monitor::{Attach, Launch, LogFile, LogFormat};
 
 use crate::bundle::{self, Found};
+use crate::cdi;
 use crate::container::{Record, Status};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::files::users;
 use crate::monitor::{self, Connection};
 use crate::network::Joined;
-use crate::request::{MountKind, NetworkMode};
+use crate::request::{MountKind, NetworkMode, Sharing};
 use crate::rootfs;
+use crate::settings::{Namespace, Settings};
 use crate::spec::{self, Place};
 use crate::table::{Container, lock};
 
@@ -89,6 +92,7 @@ impl Engine {
             let unpacked = self.images().ensure_unpacked(&found.descriptor).await?;
             images.push((mount.name.clone(), unpacked.chain.clone()));
         }
+        let namespaces = self.joined_namespaces(&record)?;
         let work = Work {
             run: self.run_dir(&record.id),
             root: self.root_dir(&record.id),
@@ -96,6 +100,7 @@ impl Engine {
             engine: self.clone(),
             first: container.state().started == 0,
             images,
+            namespaces,
             place: self.place(&record),
             joined,
             record,
@@ -110,14 +115,52 @@ impl Engine {
     pub(crate) fn place(&self, record: &Record) -> Place {
         let parent = &record.host.cgroup_parent;
         let parent = if parent.is_empty() { &self.0.options.cgroup_parent } else { parent };
+        let machine = &self.0.machine;
         Place {
             root: self.run_dir(&record.id).join("rootfs").display().to_string(),
             cgroup: format!("/{}/{}", parent.trim_matches('/'), record.id),
             files: self.files(record),
             init: self.0.options.runtime.display().to_string(),
-            capabilities: self.0.capabilities.clone(),
+            machine: machine.filters.clone(),
+            apparmor: machine.apparmor.clone(),
+            capabilities: machine.capabilities.clone(),
+            devices: if record.host.privileged { spec::host::devices() } else { Vec::new() },
+            masked: machine.telling.clone(),
+            sysctls: if record.network.mode == NetworkMode::None { machine.sysctls.clone() } else { BTreeMap::new() },
+            shm: self.shm_of(record),
             ..Place::default()
         }
+    }
+
+    /// The shared memory of another container whose IPC namespace this one joins.
+    fn shm_of(&self, record: &Record) -> Option<String> {
+        let Sharing::Container(other) = &record.host.ipc else { return None };
+        let pid = self.find(other).ok()?.state().pid;
+        (pid != 0).then(|| format!("/proc/{pid}/root/dev/shm"))
+    }
+
+    /// The namespaces that a container joins or has to itself.
+    fn joined_namespaces(&self, record: &Record) -> Result<Found> {
+        let of = |sharing: &Sharing, kind: &str| match sharing {
+            Sharing::Host => Ok(Namespace::Host),
+            Sharing::Private | Sharing::Shareable | Sharing::None => Ok(Namespace::Own),
+            Sharing::Container(other) => {
+                let other = self.find(other)?;
+                let state = other.state();
+                if !state.status.is_running() {
+                    let id = &other.id;
+                    return Err(Error::Conflict(format!("cannot join {kind} namespace of a non running container: {id}")));
+                }
+                Ok(Namespace::Path(format!("/proc/{}/ns/{kind}", state.pid)))
+            }
+        };
+        let host = &record.host;
+        let uts = match (&host.uts, &record.network.mode) {
+            // A host name of its own on the host's network would be seen by nobody else.
+            (Sharing::Private, NetworkMode::Container(other)) => of(&Sharing::Container(other.clone()), "uts")?,
+            (sharing, _) => of(sharing, "uts")?,
+        };
+        Ok(Found { ipc: of(&host.ipc, "ipc")?, pid: of(&host.pid, "pid")?, uts, ..Found::default() })
     }
 
     /// Files that are mounted over those of the image: those of the container whose network it is.
@@ -161,6 +204,7 @@ impl Engine {
         self.keep_state(container);
         self.tell_of(container, "start", &[]);
         self.watch_over(container, connection);
+        self.look_after_health(container);
         Ok(())
     }
 
@@ -258,6 +302,7 @@ struct Work {
     engine: Engine,
     first: bool,
     images: Vec<(String, Option<gantry_model::digest::Digest>)>,
+    namespaces: Found,
     place: Place,
     joined: Joined,
     record: Arc<Record>,
@@ -275,7 +320,13 @@ impl Work {
         let root = rootfs::mount(&self.store, &self.record.id, &rootfs)?;
         let (config, host) = (&self.record.config, &self.record.host);
         let found = found_user(&rootfs, &config.user, &host.groups)?;
-        let found = Found { network: self.joined.namespace.clone(), ..found };
+        let found = Found {
+            network: self.joined.namespace.clone(),
+            user: found.user,
+            home: found.home,
+            unified: self.engine.0.machine.unified,
+            ..self.namespaces.clone()
+        };
         let mut settings = bundle::settings(&self.record, &found)?;
         settings.mounts = Mounting {
             record: &self.record,
@@ -287,11 +338,37 @@ impl Work {
             images: &self.images,
         }
         .all()?;
+        self.devices(&mut settings)?;
+        if spec::needs_propagation(&settings) {
+            let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read mountinfo".to_owned())?;
+            spec::check_propagation(&settings, &mountinfo)?;
+        }
         let spec = spec::build(&settings, &self.place)?;
         let config = self.run.join("config.json");
         let text = serde_json::to_vec(&spec).unwrap_or_default();
         std::fs::write(&config, text).context(|| format!("write {}", config.display()))?;
         Ok(self.launch())
+    }
+
+    /// The devices of the host that were asked for.
+    fn devices(&self, settings: &mut Settings) -> Result<()> {
+        let host = &self.record.host;
+        for mapping in &host.devices {
+            settings.devices.extend(spec::host::mapped(mapping)?);
+        }
+        if host.device_requests.is_empty() {
+            return Ok(());
+        }
+        let registry = cdi::Registry::read(&cdi::DIRECTORIES.map(PathBuf::from));
+        for request in &host.device_requests {
+            let invalid = |error: cdi::Error| {
+                let more = registry.problems().join("; ");
+                Error::Invalid(if more.is_empty() { error.to_string() } else { format!("{error} ({more})") })
+            };
+            let names = registry.resolve(request).map_err(invalid)?;
+            registry.give(&names, settings, &cdi::host_device).map_err(invalid)?;
+        }
+        Ok(())
     }
 
     fn launch(&self) -> Launch {

@@ -10,7 +10,7 @@ use crate::container::Status;
 use crate::db::{Row, Table};
 use crate::engine::Engine;
 use crate::monitor::{self, Connection};
-use crate::request::Restart;
+use crate::restart;
 use crate::table::Container;
 
 /// The exit status of a process whose end nobody saw.
@@ -78,11 +78,8 @@ impl Engine {
         if state.stopped_by_hand || matches!(state.status, Status::Removing | Status::Dead) {
             return false;
         }
-        match container.record().host.restart {
-            Restart::No => false,
-            Restart::Always | Restart::UnlessStopped => true,
-            Restart::OnFailure(most) => code != 0 && (most == 0 || state.restarts < most),
-        }
+        let past = restart::Past { started: true, code, by_hand: state.stopped_by_hand, restarts: state.restarts };
+        restart::after_exit(container.record().host.restart, past)
     }
 
     /// Plans the next start of a container.

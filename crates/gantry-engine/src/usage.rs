@@ -1,0 +1,36 @@
+//! What containers use while they run.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::life::container_id;
+use crate::request::NetworkMode;
+use crate::stats::{self, Stats};
+
+impl Engine {
+    /// What a container uses now; none if it does not run.
+    pub async fn stats(&self, asked: &str) -> Result<Option<Stats>> {
+        let container = self.find(asked)?;
+        let state = container.state();
+        if !state.status.is_running() {
+            return Ok(None);
+        }
+        let process = (container.record().network.mode != NetworkMode::Host).then_some(state.pid);
+        let (id, now) = (container_id(&container.id)?, self.now());
+        self.runtime(move |runtime| {
+            let report = runtime.report(&id)?;
+            let read = stats::read(&report.record.cgroup, process, now);
+            read.map(Some).map_err(|error| Error::Conflict(error.to_string()))
+        })
+        .await
+    }
+
+    /// The ids of the processes of a container.
+    pub async fn pids(&self, asked: &str) -> Result<Vec<i32>> {
+        let container = self.find(asked)?;
+        if !container.state().status.is_running() {
+            return Err(Error::Conflict(format!("container {} is not running", container.id)));
+        }
+        let id = container_id(&container.id)?;
+        self.runtime(move |runtime| Ok(runtime.pids(&id)?)).await
+    }
+}
