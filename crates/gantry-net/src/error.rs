@@ -76,7 +76,7 @@ pub enum Error {
     #[error("Address already in use: {0}")]
     AddressInUse(IpAddr),
     /// A network has no address left.
-    #[error("no available IPv4 addresses on this network's address pools: {0}")]
+    #[error("no available {family} addresses on this network's address pools: {0}", family = family(.0))]
     AddressesExhausted(Cidr),
     /// An address lies outside of its network.
     #[error("Invalid address {address}: It does not belong to any of this network's subnets")]
@@ -151,6 +151,10 @@ impl Error {
 
 fn text(errno: Errno) -> String {
     gantry_sys::misc::error_text(errno.raw_os_error())
+}
+
+fn family(cidr: &Cidr) -> &'static str {
+    if cidr.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// An address with a port behind it.

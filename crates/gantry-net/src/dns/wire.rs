@@ -341,6 +341,33 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn no_message_does_harm() {
+        let seed = 0x2545_f491_4f6c_dd1d_u64;
+        println!("seed {seed:#x}");
+        let mut state = seed;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..20_000 {
+            let mut message = ask("web.front", A, (round % 2 == 0).then_some(1232));
+            for _ in 0..next() % 6 {
+                let at = (next() as usize) % message.len();
+                message[at] = next() as u8;
+            }
+            message.truncate(message.len() - (next() as usize) % 8);
+            if let Read::Question(question) = read(&message) {
+                let reply = answer(&message, &question, Code::NoError, &[Record::Name("a.b".to_owned())], 512);
+                assert!(reply.len() <= 512 && reply[..2] == message[..2], "{message:?}");
+                assert!(question.name.is_none_or(|name| name.len() < LONGEST_NAME), "{message:?}");
+                answers(&message, &reply, &parsed(&message), [1, 2]);
+            }
+        }
+    }
+
+    #[test]
     fn addresses_asked_for() {
         let check = |name: &str, expect: Option<&str>| {
             assert_eq!(reversed(name).map(|address| address.to_string()).as_deref(), expect, "{name}");

@@ -1,5 +1,6 @@
 //! Containers joined to bridges: one message for the pair of devices, one batch for what the namespace has of it.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 
 use super::links::{self, Ends};
 use super::{Net, Netns, refused, sysctl};
+use crate::Mac;
 use crate::error::{Error, Result};
 use crate::plan::EndpointPlan;
 
@@ -64,6 +66,10 @@ impl Net {
                 // The pair is there, and only its flags are not.
                 let _ = self.remove_links(&[&endpoint.veth]);
             }
+            if first.errno == Errno::XFULL {
+                let why = "it has as many containers as the kernel allows, which is 1023; add another network";
+                return Err(Error::invalid("bridge", &endpoint.bridge, why));
+            }
             if attempt == ATTEMPTS || !self.can_differ(first, &endpoint.bridge)? {
                 return Err(refused(action(), first));
             }
@@ -89,6 +95,11 @@ fn settle(netns: &Netns, endpoint: &EndpointPlan, index: u32) -> Result<()> {
     let name = &endpoint.interface;
     if endpoint.addresses.iter().any(|(address, _)| address.is_ipv6()) {
         netns.enter(|| sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0"))?;
+    }
+    // Who remembers the hardware address of a former holder must be told; most have one that goes with the address.
+    let told = |address: &IpAddr| matches!(address, IpAddr::V4(ip) if Mac::of_ipv4(*ip) != endpoint.mac);
+    if endpoint.addresses.iter().any(|(address, _)| told(address)) {
+        netns.enter(|| sysctl(&format!("ipv4/conf/{name}/arp_notify"), "1"))?;
     }
     let mut batch = Batch::new();
     links::raise(&mut batch, index);

@@ -34,6 +34,7 @@ const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
@@ -108,6 +109,11 @@ pub fn add_bridge(batch: &mut Batch, index: u32, name: &str, mac: Mac, mtu: Opti
         }
         body.nest(IFLA_LINKINFO, |body| {
             body.put(IFLA_INFO_KIND, b"bridge");
+            // With it the kernel sets timers of every device whenever one comes; without a router that asks who listens,
+            // which there is none of here, it changes nothing.
+            body.nest(IFLA_INFO_DATA, |body| {
+                body.put(IFLA_BR_MCAST_SNOOPING, &[0]);
+            });
         });
     });
 }

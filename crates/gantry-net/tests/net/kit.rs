@@ -69,7 +69,10 @@ impl Host {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("gantry-net-{}-{number}", std::process::id()));
+        // In memory, as such places are where an engine runs.
+        let shm = PathBuf::from("/dev/shm");
+        let parent = if shm.is_dir() { shm } else { std::env::temp_dir() };
+        let dir = parent.join(format!("gantry-net-{}-{number}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         gantry_sys::netlink::loopback_up().unwrap();
         let net = Net::open(Options { names: Names::new("gtt").unwrap() }).unwrap();
@@ -84,6 +87,11 @@ impl Host {
         self.outside.as_ref().unwrap()
     }
 
+    /// A place for a namespace, which goes with the host.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// A network `10.N.0.0/24`, after a change, with its bridge.
     pub fn network(&self, number: u8, change: impl FnOnce(&mut NetworkSpec)) -> NetworkSpec {
         let mut network = network(&self.net, number);
@@ -94,7 +102,7 @@ impl Host {
 
     /// A container in a network, whose address ends in a number.
     pub fn container(&self, network: &NetworkSpec, last: u8) -> Container {
-        let path = self.dir.join(format!("{}-{last}", network.name));
+        let path = self.path(&format!("{}-{last}", network.name));
         let netns = create_netns(&path).unwrap();
         let plan = plan::endpoint(self.net.names(), network, &endpoint(network, last)).unwrap();
         self.net.attach(&netns, std::slice::from_ref(&plan)).unwrap();
@@ -151,7 +159,7 @@ pub fn endpoint(network: &NetworkSpec, last: u8) -> Endpoint {
     Endpoint {
         id: format!("{last:02x}{}", &network.id[..30]),
         interface: "eth0".to_owned(),
-        mac: Mac([2, 0x42, 10, network.id.as_bytes()[1], 0, last]),
+        mac: Mac::of_ipv4([10, network.id.as_bytes()[1] - b'0', 0, last].into()),
         addresses: network.subnets.iter().map(address).collect(),
         gateway: true,
     }

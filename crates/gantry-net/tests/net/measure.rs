@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_net::{Desired, PortMapping, Protocol, create_netns, plan, remove_netns};
+use gantry_net::{Desired, Mac, PortMapping, Protocol, create_netns, plan, remove_netns};
 
 use crate::kit::{endpoint, on_host};
 
@@ -20,12 +20,45 @@ fn timed<T>(times: &mut Vec<Duration>, act: impl FnOnce() -> T) -> T {
 
 #[test]
 #[ignore = "it measures"]
+fn cost_of_the_last_of_many() {
+    on_host("many", |host| {
+        let network = host.network(1, |network| network.subnets[0].cidr = "10.1.0.0/16".parse().unwrap());
+        let paths: Vec<_> = (0..1000).map(|number| host.path(&format!("many-{number}"))).collect();
+        let (mut times, mut joins) = (Vec::new(), Vec::new());
+        for (number, path) in (0_u16..).zip(&paths) {
+            let [high, low] = number.to_be_bytes();
+            let mut endpoint = endpoint(&network, 2);
+            endpoint.id = format!("{number:04x}{}", "0".repeat(28));
+            endpoint.addresses = vec![[10, 1, high + 1, low].into()];
+            endpoint.mac = Mac::of_ipv4([10, 1, high + 1, low].into());
+            let plan = plan::endpoint(host.net.names(), &network, &endpoint).unwrap();
+            let netns = timed(&mut times, || create_netns(path).unwrap());
+            timed(&mut joins, || host.net.attach(&netns, &[plan])).unwrap();
+        }
+        for (what, times) in [("make a namespace", times), ("attach", joins)] {
+            let (first, last) = (median(times[..50].to_vec()), median(times[950..].to_vec()));
+            println!("{what}: {first:?} for the first 50, {last:?} for the last 50 of 1000");
+        }
+        let start = Instant::now();
+        for path in &paths {
+            remove_netns(path).unwrap();
+        }
+        while crate::kit::count("gttv") > 0 && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(crate::kit::count("gttv"), 0);
+        println!("all 1000 gone after {:?}", start.elapsed());
+    });
+}
+
+#[test]
+#[ignore = "it measures"]
 fn costs() {
     on_host("costs", |host| {
         let network = host.network(1, |_| ());
         let (mut making, mut attaching, mut removing, mut publishing, mut taking_back) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let path = std::env::temp_dir().join(format!("gantry-net-cost-{}", std::process::id()));
+        let path = host.path("cost");
         for last in (2..=201).chain(2..=201) {
             let netns = timed(&mut making, || create_netns(&path)).unwrap();
             let plan = plan::endpoint(host.net.names(), &network, &endpoint(&network, last)).unwrap();
