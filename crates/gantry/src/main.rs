@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use crate::failure::{FAILED, Failure, Report, USAGE};
 
 fn main() -> ExitCode {
-    let cli = match cli::parse(std::env::args_os().collect()) {
+    let cli = match cli::parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err((error, status)) => {
             // Help and the version are "errors" too, of status 0. Whether anyone reads them does not matter.

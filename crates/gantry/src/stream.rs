@@ -16,18 +16,23 @@ const FRAMES: u8 = 12;
 /// The widest bar, in characters.
 const BAR: usize = 40;
 
-/// Where it is shown: on standard error, so that standard output is for results.
+/// Where it is shown.
 pub struct Stream {
     quiet: bool,
-    bars: Option<(MultiProgress, HashMap<String, ProgressBar>)>,
+    /// Whether lines that stay are what the command is for, and go to standard output.
+    result: bool,
+    bars: Option<Bars>,
 }
 
 impl Stream {
-    /// A place to show it, or one that shows nothing.
+    /// A place to show it on standard error, where standard output is for something else; or one that shows nothing.
     pub fn new(quiet: bool) -> Self {
-        let terminal = !quiet && io::stderr().is_terminal();
-        let bars = || MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES));
-        Self { quiet, bars: terminal.then(|| (bars(), HashMap::new())) }
+        Self { quiet, result: false, bars: bars(!quiet && io::stderr().is_terminal()) }
+    }
+
+    /// A place to show it where it is the result of the command.
+    pub fn for_result(quiet: bool) -> Self {
+        Self { quiet, result: true, bars: bars(!quiet && io::stdout().is_terminal()) }
     }
 
     /// Shows what was told; an error that was told ends it.
@@ -48,15 +53,32 @@ impl Stream {
                 });
                 bar.set_message(changing(told, terminal::error_width()));
             }
-            Some((all, _)) => drop(all.println(lasting(told).unwrap_or_default())),
+            Some((all, _)) => drop(lasting(told).map(|line| all.println(line))),
             None => {
                 if let Some(line) = lasting(told) {
-                    terminal::tell(&format!("{line}\n"));
+                    return self.line(&line);
                 }
             }
         }
         Ok(())
     }
+}
+
+impl Stream {
+    fn line(&self, line: &str) -> Outcome {
+        if self.result {
+            return terminal::print(&format!("{line}\n"));
+        }
+        terminal::tell(&format!("{line}\n"));
+        Ok(())
+    }
+}
+
+type Bars = (MultiProgress, HashMap<String, ProgressBar>);
+
+fn bars(terminal: bool) -> Option<Bars> {
+    let all = || MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES));
+    terminal.then(|| (all(), HashMap::new()))
 }
 
 impl Drop for Stream {
@@ -91,6 +113,9 @@ fn lasting(told: &Value) -> Option<String> {
         return Some(table::printable(stream.trim_end_matches('\n')));
     }
     let (id, status) = (told.text("id"), told.text("status"));
+    if status.is_empty() {
+        return None;
+    }
     let from = told.text("from");
     let from = if from.is_empty() { String::new() } else { format!("(from {from}) ") };
     Some(table::printable(&if id.is_empty() { format!("{from}{status}") } else { format!("{id}: {from}{status}") }))

@@ -64,6 +64,7 @@ pub enum Verb {
 
 /// The group `container`.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Group {
     #[command(flatten)]
     Verb(Verb),

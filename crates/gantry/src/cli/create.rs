@@ -116,6 +116,7 @@ pub struct General {
 /// Its networks.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
+#[allow(clippy::struct_field_names, reason = "the names are those of the options")]
 pub struct Network {
     /// The network: bridge, host, none, container:NAME, a name, or name=NAME,alias=..,ip=..,ip6=..,mac-address=..
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
@@ -170,6 +171,7 @@ pub struct Network {
 /// What it sees of files.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Files")]
+#[allow(clippy::struct_field_names, reason = "the names are those of the options")]
 pub struct Storage {
     /// Mount a volume, or a directory of the host: [SOURCE:]TARGET[:OPTIONS]
     #[arg(short, long, value_name = "VOLUME")]
@@ -200,6 +202,7 @@ pub struct Storage {
 /// What it may do, and what it shares.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Security")]
+#[allow(clippy::struct_field_names, reason = "the names are those of the options")]
 pub struct Security {
     /// Everything is allowed
     #[arg(long)]
@@ -329,6 +332,7 @@ pub struct Devices {
 /// How it is seen that it works.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Health")]
+#[allow(clippy::struct_field_names, reason = "the names are those of the options")]
 pub struct Health {
     /// Command that looks whether it works
     #[arg(long, value_name = "COMMAND")]

@@ -43,20 +43,20 @@ fn with_switches(command: clap::Command) -> clap::Command {
 }
 
 /// Reads a command line; gives the status to end with, if it cannot be carried out.
-pub fn parse(words: Vec<OsString>) -> Result<Cli, (clap::Error, u8)> {
-    let error = match read(table(), &words) {
+pub fn parse(words: &[OsString]) -> Result<Cli, (clap::Error, u8)> {
+    let error = match read(table(), words) {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
     // A switch with a value is rare, and the second table serves it alone: help and errors are of the first.
     if error.kind() == ErrorKind::TooManyValues
-        && let Ok(cli) = read(with_switches(table()), &words)
+        && let Ok(cli) = read(with_switches(table()), words)
     {
         return Ok(cli);
     }
     let status = match error.exit_code() {
         0 => 0,
-        _ if runs(&words) => NOT_RUN,
+        _ if runs(words) => NOT_RUN,
         code => u8::try_from(code).unwrap_or(USAGE),
     };
     Err((error, status))
@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn run(line: &str) -> container::Run {
-        match parse(words(line)) {
+        match parse(&words(line)) {
             Ok(Cli { command: Command::Container(container::Verb::Run(run)), .. }) => *run,
             Ok(other) => panic!("{line}: {other:?}"),
             Err((error, _)) => panic!("{line}: {error}"),
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn statuses() {
         let check = |line: &str, status: u8| {
-            assert_eq!(parse(words(line)).map(drop).map_err(|(_, s)| s), Err(status), "{line}")
+            assert_eq!(parse(&words(line)).map(drop).map_err(|(_, s)| s), Err(status), "{line}");
         };
         check("run", 125);
         check("run --frob x", 125);

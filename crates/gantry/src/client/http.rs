@@ -25,6 +25,8 @@ use crate::template::Value;
 const NEWEST: (u32, u32) = (1, 51);
 /// The oldest.
 const OLDEST: (u32, u32) = (1, 24);
+/// What Gantry's daemon calls itself.
+const OURS: &str = "Gantry/";
 /// The longest document that is read, in bytes.
 const MAX_DOCUMENT: usize = 256 << 20;
 /// The longest message of an error.
@@ -144,6 +146,8 @@ pub struct Client {
     host: Host,
     tls: Option<Tls>,
     version: (u32, u32),
+    /// Whether it is Gantry's daemon that answers.
+    ours: bool,
     /// A connection on which nothing is asked at the moment.
     idle: Mutex<Option<SendRequest<Body>>>,
 }
@@ -151,7 +155,7 @@ pub struct Client {
 impl Client {
     /// Nothing is connected yet.
     pub const fn new(host: Host, tls: Option<Tls>) -> Self {
-        Self { host, tls, version: NEWEST, idle: Mutex::new(None) }
+        Self { host, tls, version: NEWEST, ours: false, idle: Mutex::new(None) }
     }
 
     /// Where the daemon is.
@@ -162,6 +166,16 @@ impl Client {
     /// The version of the API that is spoken with it.
     pub fn version(&self) -> String {
         format!("{}.{}", self.version.0, self.version.1)
+    }
+
+    /// Whether it speaks a version of the API.
+    pub fn speaks(&self, version: (u32, u32)) -> bool {
+        self.version >= version
+    }
+
+    /// Whether it is Gantry's daemon, which can do more than the API says.
+    pub const fn is_ours(&self) -> bool {
+        self.ours
     }
 
     /// The newest version that this client speaks.
@@ -182,6 +196,8 @@ impl Client {
         let other = |error: hyper::Error| ConnectError::Other(format!("it does not speak HTTP: {error}"), None);
         let answer = sender.send_request(request).await.map_err(other)?;
         let theirs = answer.headers().get("api-version").and_then(|value| version(value.to_str().ok()?));
+        let server = answer.headers().get(header::SERVER).and_then(|server| server.to_str().ok());
+        self.ours = server.is_some_and(|server| server.starts_with(OURS));
         answer.into_body().collect().await.map_err(other)?;
         // What tells no version is older than the header.
         self.version = theirs.unwrap_or(OLDEST).min(NEWEST);

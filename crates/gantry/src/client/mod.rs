@@ -47,7 +47,7 @@ impl Place {
     pub fn of(global: &Global) -> Outcome<Self> {
         let from = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let text = global.host.clone().or_else(|| from("GANTRY_HOST")).or_else(|| from("DOCKER_HOST"));
-        let tls = tls_files(global, from)?;
+        let tls = tls_files(global, from);
         let Some(text) = text else {
             return Ok(Self { host: Host::default_socket(), startable: true, tls: None });
         };
@@ -59,11 +59,11 @@ impl Place {
 
 /// Docker's rules: `--tlsverify` needs all three files, which are in the directory of certificates by default; `--tls`
 /// trusts anybody, and takes the files that there are.
-fn tls_files(global: &Global, from: impl Fn(&str) -> Option<String>) -> Outcome<Option<TlsFiles>> {
+fn tls_files(global: &Global, from: impl Fn(&str) -> Option<String>) -> Option<TlsFiles> {
     let verify = global.tlsverify || from("DOCKER_TLS_VERIFY").is_some();
     let given = global.tlscacert.is_some() || global.tlscert.is_some() || global.tlskey.is_some();
     if !verify && !global.tls && !given {
-        return Ok(None);
+        return None;
     }
     let directory = match from("DOCKER_CERT_PATH").or_else(|| from("DOCKER_CONFIG")) {
         Some(directory) => PathBuf::from(directory),
@@ -73,7 +73,7 @@ fn tls_files(global: &Global, from: impl Fn(&str) -> Option<String>) -> Outcome<
     let authority = file(&global.tlscacert, "ca.pem");
     let (cert, key) = (file(&global.tlscert, "cert.pem"), file(&global.tlskey, "key.pem"));
     let identity = (cert.exists() || key.exists() || verify).then_some((cert, key));
-    Ok(Some(TlsFiles { authority: verify.then_some(authority), identity }))
+    Some(TlsFiles { authority: verify.then_some(authority), identity })
 }
 
 /// A client whose daemon answers. With `start` it is started if it may be and must be.

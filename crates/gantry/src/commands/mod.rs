@@ -37,19 +37,18 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::System(SystemCommand::Df(args)) => daemon::system::df(context, &args),
         Command::Daemon(args) => crate::daemon::run(context, &args),
         Command::Version(args) => daemon::version::version(context, &args),
-        Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => pull::run(context, &args),
-        Command::Push(args) | Command::Image(ImageCommand::Push(args)) => push::run(context, &args),
-        Command::Images(args) | Command::Image(ImageCommand::Ls(args)) => list::run(context, &args),
-        Command::Rmi(args) | Command::Image(ImageCommand::Rm(args)) => remove::run(context, &args),
-        Command::Tag(args) | Command::Image(ImageCommand::Tag(args)) => remove::tag(context, &args),
-        Command::Image(ImageCommand::Inspect(args)) => inspect::run(context, &args),
-        Command::History(args) | Command::Image(ImageCommand::History(args)) => inspect::history(context, &args),
-        Command::Save(args) | Command::Image(ImageCommand::Save(args)) => archive::save(context, &args),
-        Command::Load(args) | Command::Image(ImageCommand::Load(args)) => archive::load(context, &args),
-        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => archive::import(context, &args),
-        Command::Export(args) => archive::export(context, &args),
-        Command::Image(ImageCommand::Prune(args)) => prune::run(context, &args),
-        Command::Image(ImageCommand::Diff(args)) => diff::run(context, &args),
+        Command::Pull(args) => image(context, ImageCommand::Pull(args)),
+        Command::Push(args) => image(context, ImageCommand::Push(args)),
+        Command::Images(args) => image(context, ImageCommand::Ls(args)),
+        Command::Rmi(args) => image(context, ImageCommand::Rm(args)),
+        Command::Tag(args) => image(context, ImageCommand::Tag(args)),
+        Command::History(args) => image(context, ImageCommand::History(args)),
+        Command::Save(args) => image(context, ImageCommand::Save(args)),
+        Command::Load(args) => image(context, ImageCommand::Load(args)),
+        Command::Import(args) => image(context, ImageCommand::Import(args)),
+        Command::Image(command) => image(context, command),
+        Command::Export(args) if context.direct() => archive::export(context, &args),
+        Command::Export(args) => daemon::files::export(context, &args),
         Command::Login(args) => login::login(context, args),
         Command::Logout(args) => login::logout(&args),
         Command::Registry(RegistryCommand::Ls(args)) => registry::ls(context, &args),
@@ -57,5 +56,39 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Registry(RegistryCommand::Serve(args)) => registry::serve(context, &args),
         Command::Completion(args) => about::completion(&args),
         Command::Man(args) => about::man(&args),
+    }
+}
+
+/// Carries a command for images out: by the daemon, or on the store that was named.
+fn image(context: &Context, command: ImageCommand) -> Outcome {
+    if context.direct() {
+        return match command {
+            ImageCommand::Pull(args) => pull::run(context, &args),
+            ImageCommand::Push(args) => push::run(context, &args),
+            ImageCommand::Ls(args) => list::run(context, &args),
+            ImageCommand::Rm(args) => remove::run(context, &args),
+            ImageCommand::Tag(args) => remove::tag(context, &args),
+            ImageCommand::Inspect(args) => inspect::run(context, &args),
+            ImageCommand::History(args) => inspect::history(context, &args),
+            ImageCommand::Save(args) => archive::save(context, &args),
+            ImageCommand::Load(args) => archive::load(context, &args),
+            ImageCommand::Import(args) => archive::import(context, &args),
+            ImageCommand::Prune(args) => prune::run(context, &args),
+            ImageCommand::Diff(args) => diff::run(context, &args),
+        };
+    }
+    match command {
+        ImageCommand::Pull(args) => daemon::images::pull(context, &args),
+        ImageCommand::Push(args) => daemon::images::push(context, &args),
+        ImageCommand::Ls(args) => daemon::images::list(context, &args),
+        ImageCommand::Rm(args) => daemon::images::remove(context, &args),
+        ImageCommand::Tag(args) => daemon::images::tag(context, &args),
+        ImageCommand::Inspect(args) => daemon::inspect::images(context, &args),
+        ImageCommand::History(args) => daemon::images::history(context, &args),
+        ImageCommand::Save(args) => daemon::images::save(context, &args),
+        ImageCommand::Load(args) => daemon::images::load(context, &args),
+        ImageCommand::Import(args) => daemon::images::import(context, &args),
+        ImageCommand::Prune(args) => daemon::images::prune(context, &args),
+        ImageCommand::Diff(args) => daemon::files::diff(context, &args),
     }
 }

@@ -24,7 +24,7 @@ pub fn run(context: &Context, args: &Push) -> Outcome {
 }
 
 /// What the flags cannot say together.
-fn check(args: &Push) -> Outcome {
+pub fn check(args: &Push) -> Outcome {
     let name = &args.name;
     if args.all_tags && (name.tag().is_some() || name.digest().is_some()) {
         return Err(Failure::Usage(format!("tag can't be used with --all-tags/-a: {}", name.familiar())));

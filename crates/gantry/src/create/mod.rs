@@ -45,8 +45,8 @@ pub fn plan(options: &Create, detach: bool, outside: &Outside<'_>) -> Result<Pla
     let networks = networks::read(&options.network)?;
     let ports = Ports::read(&options.network.publish, &options.network.expose)?;
     let volumes = Volumes::read(&options.storage.volume, outside.here)?;
-    let mut body = config(options, attach, &ports, &volumes, &networks, outside)?;
-    let mut host = host_config(options, &ports, volumes.binds, &networks)?;
+    let mut body = config(options, attach, &ports, &volumes, outside)?;
+    let mut host = host_config(options, &ports, &volumes.binds, &networks)?;
     host.extend(security(&options.security, outside)?);
     host.extend(resources(&options.resources)?);
     host.extend(device_config(&options.devices)?);
@@ -127,7 +127,6 @@ fn config(
     attach: [bool; 3],
     ports: &Ports,
     volumes: &Volumes,
-    networks: &Networks,
     outside: &Outside<'_>,
 ) -> Result<Map<String, Value>, String> {
     let general = &options.general;
@@ -164,7 +163,6 @@ fn config(
     let Value::Object(mut map) = document else { return Ok(Map::new()) };
     put(&mut map, "ExposedPorts", ports.exposed().unwrap_or_default());
     put(&mut map, "Healthcheck", limits::health(&options.health)?.unwrap_or_default());
-    put(&mut map, "MacAddress", networks.mac.clone().into());
     put(&mut map, "StopSignal", text(general.stop_signal.as_ref()).into());
     put(&mut map, "StopTimeout", general.stop_timeout.map_or(Value::Null, Value::from));
     Ok(map)
@@ -173,7 +171,7 @@ fn config(
 fn host_config(
     options: &Create,
     ports: &Ports,
-    binds: Vec<String>,
+    binds: &[String],
     networks: &Networks,
 ) -> Result<Map<String, Value>, String> {
     let (general, network, storage) = (&options.general, &options.network, &options.storage);
@@ -186,7 +184,7 @@ fn host_config(
         return Err(format!("--isolation {isolation}: only Windows has it"));
     }
     let document = json!({
-        "Binds": list(&binds),
+        "Binds": list(binds),
         "ContainerIDFile": general.cidfile.as_ref().map_or_else(String::new, |file| file.display().to_string()),
         "LogConfig": {"Type": text(general.log_driver.as_ref()), "Config": log_options},
         "NetworkMode": networks.mode,

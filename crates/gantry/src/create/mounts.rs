@@ -25,8 +25,7 @@ impl Volumes {
             match parts[..] {
                 [] | [""] => return Err("invalid empty volume spec".to_owned()),
                 [target] => push(&mut volumes.anonymous, target.to_owned()),
-                ["", ..] => return Err(format!("invalid spec: {text}: empty section between colons")),
-                [_, "", ..] => return Err(format!("invalid spec: {text}: empty section between colons")),
+                ["", ..] | [_, "", ..] => return Err(format!("invalid spec: {text}: empty section between colons")),
                 [source, ref rest @ ..] if rest.len() <= 2 => {
                     let source = absolute(source, here);
                     push(&mut volumes.binds, format!("{source}:{}", rest.join(":")));

@@ -27,8 +27,6 @@ pub struct Networks {
     pub mode: String,
     /// `EndpointsConfig`.
     pub endpoints: Map<String, Value>,
-    /// The MAC address on the first network, which older daemons take from elsewhere.
-    pub mac: String,
 }
 
 /// Reads all that is said about networks.
@@ -59,8 +57,7 @@ pub fn read(options: &Network) -> Result<Networks, String> {
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes".to_owned()
         );
     }
-    let mac = all.first().map(|first| first.mac.clone()).unwrap_or_default();
-    Ok(Networks { mode, endpoints, mac })
+    Ok(Networks { mode, endpoints })
 }
 
 /// Whether a network has to be made before a container can be in it.
@@ -145,7 +142,7 @@ impl Endpoint {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.aliases.is_empty() && !is_user_defined(&self.network) && self.network.starts_with("container:") {
+        if !self.aliases.is_empty() && !is_user_defined(&self.network) {
             return Err("network-scoped aliases are only supported for user-defined networks".to_owned());
         }
         for address in [&self.ip, &self.ip6].into_iter().chain(&self.link_local).filter(|address| !address.is_empty()) {
@@ -243,7 +240,7 @@ mod tests {
                 for (name, endpoint) in networks.endpoints {
                     let shown = endpoint.as_object().unwrap().iter().filter(|(_, v)| !v.is_null() && **v != json!(""));
                     let shown: Vec<String> = shown.map(|(key, value)| format!("{key}={value}")).collect();
-                    text += &format!(" {name}({})", shown.join(","));
+                    text.extend([" ", &name, "(", &shown.join(","), ")"]);
                 }
                 text
             }
@@ -254,7 +251,7 @@ mod tests {
 
     #[test]
     fn networks() {
-        check("", "default");
+        check("", "default default()");
         check("--network host", "host");
         check("--net mine", "mine");
         check(
@@ -266,12 +263,13 @@ mod tests {
             r#"mine mine(Aliases=["a","b"],DriverOpts={"x":"y"},IPAMConfig={"IPv6Address":"fd00::2"},Links=["db"],MacAddress="92:d0:c6:0a:29:33")"#,
         );
         check("--network a --network b", "a a() b()");
-        check("--link db", "default");
+        check("--link db", "default default()");
         check("--mac-address 92:d0:c6:0a:29:33", "default default(MacAddress=\"92:d0:c6:0a:29:33\")");
     }
 
     #[test]
     fn what_is_refused() {
+        check("--network-alias a", "!network-scoped aliases are only supported for user-defined networks");
         check("--network a --network a", "!network \"a\" is specified multiple times");
         check(
             "--network a --network host",

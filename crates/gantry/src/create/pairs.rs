@@ -100,7 +100,7 @@ mod tests {
             _ => Err("open none: no such file or directory".to_owned()),
         };
         let variable = |name: &str| (name == "HOME").then(|| "/root".to_owned());
-        Outside { variable: &variable, read: Box::leak(Box::new(read)), here: Path::new("/") }
+        Outside { variable: Box::leak(Box::new(variable)), read: Box::leak(Box::new(read)), here: Path::new("/") }
     }
 
     #[test]

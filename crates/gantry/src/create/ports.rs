@@ -1,6 +1,6 @@
 //! Published and exposed ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ pub struct Ports {
     /// Address and port of the host for each port, as `80/tcp`; either may be empty.
     bindings: BTreeMap<String, Vec<(String, String)>>,
     /// Ports that are exposed, of which some are published.
-    exposed: BTreeMap<String, ()>,
+    exposed: BTreeSet<String>,
 }
 
 impl Ports {
@@ -60,7 +60,7 @@ impl Ports {
                 Some((from, _)) => (from + (port - first)).to_string(),
             };
             let name = format!("{port}/{protocol}");
-            self.exposed.insert(name.clone(), ());
+            self.exposed.insert(name.clone());
             self.bindings.entry(name).or_default().push((ip.to_owned(), host));
         }
         Ok(())
@@ -74,14 +74,14 @@ impl Ports {
         let (first, last) =
             range(ports).map_err(|why| format!("invalid range format for --expose: {text}, error: {why}"))?;
         for port in first..=last {
-            self.exposed.insert(format!("{port}/{protocol}"), ());
+            self.exposed.insert(format!("{port}/{protocol}"));
         }
         Ok(())
     }
 
     /// `ExposedPorts`; none if there are none.
     pub fn exposed(&self) -> Option<Value> {
-        let map: Map<String, Value> = self.exposed.keys().map(|port| (port.clone(), json!({}))).collect();
+        let map: Map<String, Value> = self.exposed.iter().map(|port| (port.clone(), json!({}))).collect();
         (!map.is_empty()).then_some(Value::Object(map))
     }
 
@@ -147,7 +147,7 @@ mod tests {
         let own = |all: &[&str]| all.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         let got = match Ports::read(&own(publish), &own(expose)) {
             Ok(ports) => {
-                let exposed: Vec<&str> = ports.exposed.keys().map(String::as_str).collect();
+                let exposed: Vec<&str> = ports.exposed.iter().map(String::as_str).collect();
                 let bindings = ports
                     .bindings
                     .iter()

@@ -1,6 +1,6 @@
 //! The list of containers, as `docker ps` has it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use gantry_model::reference::Reference;
 
@@ -195,7 +195,7 @@ fn health(status: &str) -> Option<&'static str> {
 
 /// The published ports of `port`: all, or those of one.
 pub fn published(map: &Value, one: Option<&str>) -> Vec<String> {
-    let mut seen: BTreeMap<(u32, String, String), ()> = BTreeMap::new();
+    let mut seen: BTreeSet<(u32, String, String)> = BTreeSet::new();
     for (from, bindings) in map.entries() {
         if one.is_some_and(|one| one != from) {
             continue;
@@ -206,10 +206,10 @@ pub fn published(map: &Value, one: Option<&str>) -> Vec<String> {
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
             let to = format!("{ip}:{}", binding.text("HostPort"));
             let line = if one.is_some() { to } else { format!("{from} -> {to}") };
-            seen.insert((number, from.clone(), line), ());
+            seen.insert((number, from.clone(), line));
         }
     }
-    seen.into_keys().map(|(_, _, line)| line).collect()
+    seen.into_iter().map(|(_, _, line)| line).collect()
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
         );
         let check = |template: &str, whole: bool, expect: &str| {
             let form = LISTING.form(Some(template)).unwrap();
-            let text = LISTING.render(&form, &rows(&[one.clone()], whole, 1_800_000_000), None).unwrap();
+            let text = LISTING.render(&form, &rows(std::slice::from_ref(&one), whole, 1_800_000_000), None).unwrap();
             assert_eq!(text.trim_end(), expect, "{template}");
         };
         check("{{.ID}} {{.Names}} {{.Image}}", false, "0123456789ab web nginx:1");

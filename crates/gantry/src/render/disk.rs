@@ -128,15 +128,16 @@ pub fn details(found: &Value, asked: Option<&str>, now: i64, width: Option<usize
         return Ok(serde_json::to_string(&all).unwrap_or_default() + "\n");
     }
     let cached: i64 = found.list("BuildCache").iter().filter(|one| !one.is("Shared")).map(|one| one.int("Size")).sum();
-    let cached = units::size_of_four(bytes(cached));
+    let cached = format!("\nBuild cache usage: {}\n\n", units::size_of_four(bytes(cached)));
     let mut out = String::new();
     for (name, listing, rows) in parts {
-        out.push_str(&match name {
-            "Images" => "Images space usage:\n\n".to_owned(),
-            "Containers" => "\nContainers space usage:\n\n".to_owned(),
-            "Volumes" => "\nLocal Volumes space usage:\n\n".to_owned(),
-            _ => format!("\nBuild cache usage: {cached}\n\n"),
-        });
+        let title = match name {
+            "Images" => "Images space usage:\n\n",
+            "Containers" => "\nContainers space usage:\n\n",
+            "Volumes" => "\nLocal Volumes space usage:\n\n",
+            _ => &cached,
+        };
+        out.push_str(title);
         out.push_str(&listing.render(&listing.form(None)?, &rows, width)?);
     }
     Ok(out)
@@ -149,7 +150,7 @@ fn without_root_size(one: &Value) -> Value {
 }
 
 fn images(all: &[Value], now: i64) -> Vec<Value> {
-    let size = |n: i64| if n < 0 { "N/A".to_owned() } else { units::size(bytes(n)) };
+    let size = |n: i64| if n < 0 { "N/A".to_owned() } else { units::size_of_four(bytes(n)) };
     let row = |image: &Value| {
         let name = image.list("RepoTags").first().map(ToString::to_string);
         let (repository, tag) = match name.as_deref().and_then(|name| name.rsplit_once(':')) {
@@ -165,7 +166,7 @@ fn images(all: &[Value], now: i64) -> Vec<Value> {
             ("ID", id(image.text("Id"), false)),
             ("Repository", repository),
             ("SharedSize", size(shared)),
-            ("Size", size(whole)),
+            ("Size", units::size(bytes(whole))),
             ("Tag", tag),
             ("UniqueSize", size(unique)),
         ];

@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(
             json.lines().nth(2),
             Some(
-                r#"{"Containers":"N/A","CreatedAt":"2026-12-25 08:00:00 +0000 UTC","CreatedSince":"3 weeks ago","Digest":"<none>","ID":"bbbbbbbbbbbb","Repository":"localhost:5000/db","SharedSize":"N/A","Size":"1.05kB","Tag":"<none>","UniqueSize":"N/A"}"#
+                r#"{"Containers":"N/A","CreatedAt":"2026-12-25 08:00:00 +0000 UTC","CreatedSince":"3 weeks ago","Digest":"\u003cnone\u003e","ID":"bbbbbbbbbbbb","Repository":"localhost:5000/db","SharedSize":"N/A","Size":"1.05kB","Tag":"\u003cnone\u003e","UniqueSize":"N/A"}"#
             )
         );
         let whole = check(LISTING, false, true, Some("{{.ID}}"));

@@ -112,12 +112,12 @@ mod tests {
             assert_eq!(listing.render(&listing.form(template).unwrap(), &rows, None).unwrap(), expect);
         };
         let table = "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   bridge    bridge    local\n";
-        check(NETWORKS, networks(&[network.clone()], false), None, table);
+        check(NETWORKS, networks(std::slice::from_ref(&network), false), None, table);
         let all = "{{.ID}} {{.CreatedAt}} {{.IPv6}} {{.Internal}} {{.Labels}} {{.Label \"b\"}}";
         let expect = "0123456789abcdef 2026-11-26 20:54:17.12 +0000 UTC false true a=1,b=2 2\n";
         check(NETWORKS, networks(&[network], true), Some(all), expect);
         let volume = value(r#"{"Name":"data","Driver":"local","Mountpoint":"/m","Scope":"local","Labels":null}"#);
-        check(VOLUMES, volumes(&[volume.clone()]), None, "DRIVER    VOLUME NAME\nlocal     data\n");
+        check(VOLUMES, volumes(std::slice::from_ref(&volume)), None, "DRIVER    VOLUME NAME\nlocal     data\n");
         check(VOLUMES, volumes(&[volume]), Some("{{.Size}} {{.Links}} {{.Mountpoint}}"), "N/A N/A /m\n");
         let used = value(r#"{"Name":"data","UsageData":{"RefCount":2,"Size":1500}}"#);
         check(VOLUMES, volumes(&[used]), Some("{{.Size}} {{.Links}}"), "1.5kB 2\n");

@@ -125,9 +125,9 @@ mod tests {
         let form = LISTING.form(None).unwrap();
         let rows = [row("web", Some(&stats), false), row("gone", None, false)];
         insta::assert_snapshot!(LISTING.render(&form, &rows, None).unwrap(), @r"
-        CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT   MEM %     NET I/O        BLOCK I/O     PIDS
-        0123456789ab   web       40.00%    2MiB / 64MiB        3.12%     1.5kB / 2B     5B / 4.1kB    3
-                       --        --        -- / --             --        --             --            --
+        CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT   MEM %     NET I/O      BLOCK I/O    PIDS
+        0123456789ab   web       40.00%    2MiB / 64MiB        3.12%     1.5kB / 2B   5B / 4.1kB   3
+                       --        --        -- / --             --        --           --           --
         ");
     }
 }

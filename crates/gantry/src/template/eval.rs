@@ -15,6 +15,56 @@ pub fn run(nodes: &[Node], dot: &Value, titles: bool) -> Result<String, Template
     Ok(run.out)
 }
 
+/// Fields that documents of the API leave out where they have no value: they are known, and empty.
+const OMITTED: [&str; 27] = [
+    "Annotations",
+    "ArgsEscaped",
+    "AuxiliaryAddresses",
+    "BindOptions",
+    "ClusterVolume",
+    "ConfigFrom",
+    "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "Init",
+    "Mounts",
+    "NetworkDisabled",
+    "Node",
+    "OnBuild",
+    "Peers",
+    "Services",
+    "Shell",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "UsageData",
+    "VirtualSize",
+    "VolumeOptions",
+    "Warnings",
+];
+/// Those of them that are texts.
+const OMITTED_TEXTS: [&str; 16] = [
+    "Author",
+    "Comment",
+    "Container",
+    "CreatedAt",
+    "Driver",
+    "Gateway",
+    "IPRange",
+    "MacAddress",
+    "Name",
+    "OsVersion",
+    "Parent",
+    "Runtime",
+    "Source",
+    "StopSignal",
+    "Subnet",
+    "Variant",
+];
+
 struct Run {
     out: String,
     /// The last of a name counts. `$` is the value that the template began with.
@@ -207,6 +257,8 @@ fn fields(mut value: Value, names: &[String], line: usize) -> Result<Value, Temp
                 None if entries.iter().all(|(key, _)| !key.starts_with(|c: char| c.is_ascii_uppercase())) => {
                     Value::Null
                 }
+                None if OMITTED.contains(&name.as_str()) => Value::Null,
+                None if OMITTED_TEXTS.contains(&name.as_str()) => Value::Text(String::new()),
                 None => {
                     let known: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
                     let why = format!("can't evaluate field {name}: there are {}", known.join(", "));

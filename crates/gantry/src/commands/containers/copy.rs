@@ -27,6 +27,8 @@ use crate::terminal;
 const QUEUE: usize = 16;
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
+/// Symbolic links that lead from one to the next, at most.
+const LINKS: usize = 40;
 /// Bits of a mode as the API has it.
 const DIRECTORY: i64 = 1 << 31;
 const SYMLINK: i64 = 1 << 27;
@@ -158,7 +160,8 @@ async fn from(client: &Client, args: &Cp, name: &str, path: &str, to: Side<'_>) 
         return Ok(());
     };
     let target = absolute(here, &std::env::current_dir().of("find the present directory")?).display().to_string();
-    let there = std::fs::metadata(&target).ok().map(|found| found.is_dir());
+    let target = through_links(target)?;
+    let there = std::fs::symlink_metadata(&target).ok().map(|found| found.is_dir());
     let shown_as = renamed.as_ref().map_or_else(|| path.clone(), |(_, asked)| format!("{}/{asked}", split(&path).0));
     let place = place(&shown_as, found.directory, &target, there).map_err(Failure::new)?;
     if !Path::new(&place.directory).is_dir() {
@@ -168,6 +171,20 @@ async fn from(client: &Client, args: &Cp, name: &str, path: &str, to: Side<'_>) 
     let size = receive(body, PathBuf::from(place.directory), rebase, args.archive).await?;
     tell(args, size, &target);
     Ok(())
+}
+
+/// What a path here leads to, if it is a symbolic link: what it leads to is written, as by `cp`.
+fn through_links(target: String) -> Outcome<String> {
+    let mut path = target;
+    for _ in 0..LINKS {
+        let clean = PathBuf::from(path.trim_end_matches("/."));
+        if !clean.is_symlink() {
+            return Ok(path);
+        }
+        let link = std::fs::read_link(&clean).of(clean.display())?;
+        path = follow(&clean.to_string_lossy(), &link.to_string_lossy());
+    }
+    Err(Failure::new(format!("stat {path}: too many levels of symbolic links")))
 }
 
 /// One renaming after the other.
@@ -193,7 +210,7 @@ fn write_out(data: &[u8]) -> Outcome {
 async fn receive(mut body: Incoming, directory: PathBuf, rebase: Option<Rebase>, owners: bool) -> Outcome<u64> {
     let (sender, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
     let work = tokio::task::spawn_blocking(move || {
-        let pieces = BufReader::with_capacity(PIECE, Pieces { pieces, piece: Bytes::new() });
+        let pieces = BufReader::with_capacity(PIECE, Pieces::new(pieces));
         tree::unpack(pieces, &directory, rebase.as_ref(), owners)
     });
     let mut size = 0;
@@ -217,9 +234,16 @@ async fn receive(mut body: Incoming, directory: PathBuf, rebase: Option<Rebase>,
 }
 
 /// Pieces that come, as something to read.
-struct Pieces {
+pub struct Pieces {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
+}
+
+impl Pieces {
+    /// What comes by a channel; it is read where that may wait.
+    pub fn new(pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { pieces, piece: Bytes::new() }
+    }
 }
 
 impl Read for Pieces {
@@ -300,14 +324,14 @@ async fn into(client: &Client, args: &Cp, from: Side<'_>, name: &str, path: &str
     let request = if args.archive { request.with("copyUIDGID", "true") } else { request };
     let answer = client.bytes(Request::put(request).archive(pieces)).await;
     let packed = work.await.map_err(|error| Failure::new(format!("pack the archive: {error}")))?;
-    match (answer, packed) {
-        (Ok(_), Ok(size)) => {
-            tell(args, size, &format!("{name}:{target}"));
-            Ok(())
-        }
-        // The daemon's word is why nobody took it any more.
-        (Err(failure @ Failure::Daemon { .. }), _) | (_, Err(failure)) | (Err(failure), _) => Err(failure),
+    // The daemon's word is why nobody took it any more.
+    if let Err(failure @ Failure::Daemon { .. }) = answer {
+        return Err(failure);
     }
+    let size = packed?;
+    answer?;
+    tell(args, size, &format!("{name}:{target}"));
+    Ok(())
 }
 
 /// What is said at the end of an archive: its size, or that it is none.

@@ -18,7 +18,9 @@ pub fn list(context: &Context, args: &List) -> Outcome {
     let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let filters = filters::encode(&args.filter)?;
     let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
-    let sized = args.size || asked.is_some_and(|format| format.contains(".Size")) || matches!(form, Form::Json);
+    let sized = args.size
+        || asked.is_some_and(|format| format.contains(".Size"))
+        || asked.is_some_and(|format| matches!(form, Form::Json) && format != "json");
     let target = Target::new(&["containers", "json"])
         .flag("all", args.all)
         .flag("size", sized)

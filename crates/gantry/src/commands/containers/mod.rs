@@ -11,10 +11,11 @@ pub mod run;
 mod session;
 mod signals;
 mod stats;
-mod tree;
+pub mod tree;
 mod views;
 
-pub use export::export;
+pub use copy::Pieces;
+pub use export::{export, write_files};
 pub use list::list;
 
 use crate::cli::container::{Group, Verb};

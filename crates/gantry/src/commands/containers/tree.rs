@@ -4,6 +4,7 @@
 //! for, since every part of it is opened by itself and no symbolic link is followed.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +40,15 @@ impl Rebase {
 pub fn pack(path: &Path, name: &[u8], out: &mut dyn Write) -> Outcome {
     let mut pack = Pack { writer: Writer::new(out), seen: HashMap::new() };
     pack.add(path, name)?;
+    pack.writer.finish().map(drop).of("write the archive")
+}
+
+/// The same for several, each under its own name.
+pub fn pack_all(all: &[(PathBuf, OsString)], out: &mut dyn Write) -> Outcome {
+    let mut pack = Pack { writer: Writer::new(out), seen: HashMap::new() };
+    for (path, name) in all {
+        pack.add(path, name.as_bytes())?;
+    }
     pack.writer.finish().map(drop).of("write the archive")
 }
 

@@ -53,7 +53,7 @@ pub fn port(context: &Context, args: &Port) -> Outcome {
             let asked = args.port.as_deref().unwrap_or_default();
             return Err(Failure::new(format!("no public port '{asked}' published for {}", args.name)));
         }
-        terminal::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        terminal::print(&lines.iter().fold(String::new(), |out, line| out + line + "\n"))
     })
 }
 

@@ -1,6 +1,7 @@
 //! `inspect`, of whatever has a name.
 
-use crate::cli::{Inspect, Kind, container, network, volume};
+use super::images::{platform_document, since};
+use crate::cli::{Inspect, Kind, container, image, network, volume};
 use crate::client::{Client, Request, Target};
 use crate::commands::inspect::{json, json_compact};
 use crate::context::Context;
@@ -16,6 +17,8 @@ struct Asked<'a> {
     kinds: &'a [Kind],
     size: bool,
     verbose: bool,
+    /// The platform of an image, as a document.
+    platform: Option<String>,
 }
 
 /// Shows all that is known about what has these names.
@@ -24,30 +27,56 @@ pub fn any(context: &Context, args: &Inspect) -> Outcome {
     let one = args.kind.map(|kind| [kind]);
     let kinds = one.as_ref().map_or(&all[..], |one| &one[..]);
     let format = args.format.as_deref();
-    show(context, &Asked { names: &args.names, format, kinds, size: args.size, verbose: false })
+    show(context, &Asked { names: &args.names, format, kinds, size: args.size, verbose: false, platform: None })
 }
 
 /// Shows all that is known about containers.
 pub fn containers(context: &Context, args: &container::Inspect) -> Outcome {
     let format = args.format.as_deref();
-    show(context, &Asked { names: &args.names, format, kinds: &[Kind::Container], size: args.size, verbose: false })
+    show(
+        context,
+        &Asked {
+            names: &args.names,
+            format,
+            kinds: &[Kind::Container],
+            size: args.size,
+            verbose: false,
+            platform: None,
+        },
+    )
 }
 
 /// Shows all that is known about networks.
 pub fn networks(context: &Context, args: &network::Inspect) -> Outcome {
     let format = args.format.as_deref();
-    show(context, &Asked { names: &args.names, format, kinds: &[Kind::Network], size: false, verbose: args.verbose })
+    show(
+        context,
+        &Asked {
+            names: &args.names,
+            format,
+            kinds: &[Kind::Network],
+            size: false,
+            verbose: args.verbose,
+            platform: None,
+        },
+    )
 }
 
 /// Shows all that is known about volumes.
 pub fn volumes(context: &Context, args: &volume::Inspect) -> Outcome {
     let format = args.format.as_deref();
-    show(context, &Asked { names: &args.names, format, kinds: &[Kind::Volume], size: false, verbose: false })
+    show(
+        context,
+        &Asked { names: &args.names, format, kinds: &[Kind::Volume], size: false, verbose: false, platform: None },
+    )
 }
 
 /// Shows all that is known about images.
-pub fn images(context: &Context, names: &[String], format: Option<&str>) -> Outcome {
-    show(context, &Asked { names, format, kinds: &[Kind::Image], size: false, verbose: false })
+pub fn images(context: &Context, args: &image::Inspect) -> Outcome {
+    let format = args.format.as_deref();
+    let platform = args.platform.as_ref().map(|one| platform_document(&one.to_string()));
+    let kinds = &[Kind::Image];
+    show(context, &Asked { names: &args.images, format, kinds, size: false, verbose: false, platform })
 }
 
 fn show(context: &Context, asked: &Asked<'_>) -> Outcome {
@@ -56,6 +85,7 @@ fn show(context: &Context, asked: &Asked<'_>) -> Outcome {
         Some(format) => Some(Template::parse(format)?),
     };
     context.ask(async |client| {
+        since(client, asked.platform.is_some(), (1, 49), "--platform")?;
         let (mut found, mut failed) = (Vec::new(), false);
         for name in asked.names {
             match find(client, asked, name).await {
@@ -82,7 +112,7 @@ fn show(context: &Context, asked: &Asked<'_>) -> Outcome {
 fn target(kind: Kind, asked: &Asked<'_>, name: &str) -> Target {
     match kind {
         Kind::Container => Target::new(&["containers", name, "json"]).flag("size", asked.size),
-        Kind::Image => Target::named("images", name, "json"),
+        Kind::Image => Target::named("images", name, "json").maybe("platform", asked.platform.as_deref()),
         Kind::Network => Target::new(&["networks", name]).flag("verbose", asked.verbose),
         Kind::Volume => Target::new(&["volumes", name]),
     }

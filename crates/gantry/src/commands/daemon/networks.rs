@@ -88,12 +88,15 @@ fn contains((base, bits, six): (u128, u32, bool), (address, other_six): (u128, b
     six == other_six && (shift == 128 || base >> shift == address >> shift)
 }
 
+/// A subnet, and what the API is told of it.
+type Pool = ((u128, u32, bool), Map<String, Json>);
+
 /// What belongs to each subnet: its range, its gateway, and further addresses.
 fn pools(args: &Create) -> Result<Json, String> {
     if args.subnet.len() < args.ip_range.len() || args.subnet.len() < args.gateway.len() {
         return Err("every ip-range or gateway must have a corresponding subnet".to_owned());
     }
-    let mut pools: Vec<((u128, u32, bool), Map<String, Json>)> = Vec::new();
+    let mut pools: Vec<Pool> = Vec::new();
     for text in &args.subnet {
         let read = subnet(text).ok_or_else(|| format!("invalid subnet {text}: write ADDRESS/BITS, as 10.1.0.0/16"))?;
         if pools.iter().any(|(other, _)| contains(*other, (read.0, read.2)) || contains(read, (other.0, other.2))) {
@@ -119,13 +122,7 @@ fn pools(args: &Create) -> Result<Json, String> {
     Ok(pools.into_iter().map(|(_, pool)| Json::Object(pool)).collect())
 }
 
-fn put(
-    pools: &mut [((u128, u32, bool), Map<String, Json>)],
-    address: (u128, bool),
-    key: &str,
-    text: &str,
-    what: &str,
-) -> Result<(), String> {
+fn put(pools: &mut [Pool], address: (u128, bool), key: &str, text: &str, what: &str) -> Result<(), String> {
     let pool = pools.iter_mut().find(|(subnet, _)| contains(*subnet, address));
     let (_, pool) = pool.ok_or_else(|| format!("no matching subnet for {what} {text}"))?;
     match pool.insert(key.to_owned(), text.to_owned().into()) {

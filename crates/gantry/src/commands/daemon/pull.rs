@@ -20,33 +20,25 @@ pub fn tagged(name: &str) -> String {
 /// Pulls an image, and shows how unless it is to be quiet.
 pub async fn for_container(client: &Client, name: &str, platform: Option<&str>, quiet: bool) -> Outcome {
     let reference: Reference = name.parse().map_err(|error| Failure::new(format!("{name}: {error}")))?;
-    pull(client, &reference, platform, &mut Stream::new(quiet)).await
-}
-
-/// The request that pulls an image.
-pub fn request(reference: &Reference, platform: Option<&str>) -> Outcome<Request> {
-    let name = reference.familiar();
-    let (repository, version) = match name.split_once('@') {
-        Some((repository, digest)) => (repository.to_owned(), digest.to_owned()),
-        None => match crate::commands::containers::split_tag(&name) {
-            (repository, Some(tag)) => (repository.to_owned(), tag.to_owned()),
-            (repository, None) => (repository.to_owned(), "latest".to_owned()),
-        },
-    };
-    let target = Target::new(&["images", "create"])
-        .with("fromImage", &repository)
-        .with("tag", &version)
-        .maybe("platform", platform);
-    Ok(with_login(Request::post(target), reference))
-}
-
-/// Pulls an image, and shows what the daemon tells of it.
-pub async fn pull(client: &Client, reference: &Reference, platform: Option<&str>, shown: &mut Stream) -> Outcome {
-    let mut lines = Lines::of(client.call(request(reference, platform)?).await?);
+    let request = request(&reference.with_default_tag(), false, platform, false);
+    let mut lines = Lines::of(client.call(request).await?);
+    let mut shown = Stream::new(quiet);
     while let Some(line) = lines.next().await? {
         shown.show(&line)?;
     }
     Ok(())
+}
+
+/// The request that pulls an image, or every tag of its repository.
+pub fn request(reference: &Reference, every_tag: bool, platform: Option<&str>, every_platform: bool) -> Request {
+    let version = reference.digest().map(ToString::to_string).or_else(|| reference.tag().map(str::to_owned));
+    let version = version.filter(|_| !every_tag);
+    let target = Target::new(&["images", "create"])
+        .with("fromImage", &reference.name())
+        .maybe("tag", version.as_deref())
+        .maybe("platform", platform)
+        .flag("all-platforms", every_platform);
+    with_login(Request::post(target), reference)
 }
 
 /// The same request with the login of the image's registry, if there is one.

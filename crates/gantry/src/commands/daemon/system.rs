@@ -51,7 +51,7 @@ pub fn prune(context: &Context, args: &Prune) -> Outcome {
         bytes += u64::try_from(done.int("SpaceReclaimed")).unwrap_or(0);
         // A daemon without a cache of builds has none to prune.
         let filter = plain.as_deref();
-        match client.json(prune_of("build", filter).json(&serde_json::json!({}))).await {
+        match client.json(cache_of(args.all, filter)).await {
             Ok(done) => {
                 let (text, freed) = filters::pruned(&done, "Deleted build cache objects:", "CachesDeleted");
                 terminal::print(&text)?;
@@ -66,6 +66,10 @@ pub fn prune(context: &Context, args: &Prune) -> Outcome {
 
 fn prune_of(what: &str, filters: Option<&str>) -> Request {
     Request::post(Target::new(&[what, "prune"]).maybe("filters", filters))
+}
+
+fn cache_of(all: bool, filters: Option<&str>) -> Request {
+    Request::post(Target::new(&["build", "prune"]).flag("all", all).maybe("filters", filters))
 }
 
 async fn step(client: &Client, what: &str, filters: Option<&str>, title: &str, field: &str) -> Outcome<u64> {
@@ -86,8 +90,9 @@ fn warning(args: &Prune) -> String {
         "all dangling images"
     });
     what.push(if args.all { "all build cache" } else { "unused build cache" });
-    let list: String = what.iter().map(|line| format!("  - {line}\n")).collect();
-    let filters: String = args.filter.iter().map(|filter| format!("  - {filter}\n")).collect();
+    let item = |out: String, line: &str| out + "  - " + line + "\n";
+    let list = what.iter().fold(String::new(), |out, line| item(out, line));
+    let filters = args.filter.iter().fold(String::new(), |out, filter| item(out, filter));
     let filters = if filters.is_empty() {
         String::new()
     } else {

@@ -31,11 +31,12 @@ pub fn run(context: &Context, command: &Command) -> Outcome {
 
 fn create(context: &Context, args: &Create) -> Outcome {
     let name = args.volume.as_ref().or(args.name.as_ref());
-    let mut body = json!({
-        "Driver": args.driver,
-        "DriverOpts": map(&args.opt),
-        "Labels": map(&args.label),
-    });
+    let mut body = json!({"Driver": args.driver});
+    for (key, all) in [("DriverOpts", &args.opt), ("Labels", &args.label)] {
+        if !all.is_empty() {
+            body[key] = json!(map(all));
+        }
+    }
     if let Some(name) = name {
         body["Name"] = json!(name);
     }
