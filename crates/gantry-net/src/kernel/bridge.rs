@@ -165,12 +165,28 @@ fn settings(network: &NetworkSpec) -> Result<()> {
         // Ports published on loopback, and answers that come another way than the kernel would send them.
         sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
         sysctl(&format!("ipv4/conf/{name}/rp_filter"), "2")?;
+        make_room_for_neighbours("ipv4");
     }
     if network.subnet(false).is_some() {
         sysctl(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
         sysctl("ipv6/conf/all/forwarding", "1")?;
+        make_room_for_neighbours("ipv6");
     }
     Ok(())
+}
+
+/// Lets the kernel remember more hardware addresses than the 1024 that are its default: it counts those that all
+/// namespaces remember together, and each container takes two, so that 500 of them would be cut off at times. Only the
+/// first network namespace has these parameters. What people have set higher stays.
+fn make_room_for_neighbours(family: &str) {
+    for (name, least) in [("gc_thresh3", 16384_u32), ("gc_thresh2", 8192)] {
+        let name = format!("{family}/neigh/default/{name}");
+        let present = std::fs::read_to_string(format!("/proc/sys/net/{name}"));
+        let is_low = present.is_ok_and(|text| text.trim().parse::<u32>().is_ok_and(|present| present < least));
+        if is_low && let Err(error) = sysctl(&name, &least.to_string()) {
+            tracing::debug!(%error, "the kernel remembers few hardware addresses");
+        }
+    }
 }
 
 /// Whether a device has an address that its network has no more. What the kernel gives by itself is left alone.
