@@ -16,12 +16,14 @@ pub struct Cidr {
 impl Cidr {
     /// The block of `prefix` bits that `address` lies in; `None` if the family has fewer bits.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let width = width(address);
-        if prefix > width {
-            return None;
-        }
-        let host = mask(width - prefix);
-        Some(Self { address: from_number(to_number(address) & !host, address.is_ipv4()), prefix })
+        (prefix <= width(address)).then(|| Self::within(address, prefix))
+    }
+
+    /// The block of `prefix` bits, or of all that the family has, that `address` lies in.
+    pub(crate) fn within(address: IpAddr, prefix: u8) -> Self {
+        let prefix = prefix.min(width(address));
+        let host = mask(width(address) - prefix);
+        Self { address: from_number(to_number(address) & !host, address.is_ipv4()), prefix }
     }
 
     /// The block of one address.

@@ -1,7 +1,7 @@
 //! Blocks of addresses for networks that ask for none.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,11 +27,20 @@ impl Default for Pools {
     /// Docker's pools in Docker's order, which make 31 networks, and then smaller blocks: 256 of the sixteenth that Docker
     /// leaves out, and 65,536 of `10.0.0.0/8`.
     fn default() -> Self {
-        let pool =
-            |a, b, prefix, size| Cidr::new(Ipv4Addr::new(a, b, 0, 0).into(), prefix).map(|base| Pool { base, size });
-        let large = (17..32).filter_map(|b| pool(172, b, 16, 16));
+        let pool = |a, b, prefix, size| Pool { base: Cidr::within(Ipv4Addr::new(a, b, 0, 0).into(), prefix), size };
+        let large = (17..32).map(|b| pool(172, b, 16, 16));
         let small = [pool(192, 168, 16, 20), pool(172, 16, 16, 24), pool(10, 0, 8, 24)];
-        Self(large.chain(small.into_iter().flatten()).collect())
+        Self(large.chain(small).collect())
+    }
+}
+
+impl Pool {
+    /// The IPv6 addresses that a host has for itself (RFC 4193), by 40 bits that are random, and always the same for one
+    /// host; it makes 65,536 networks.
+    pub fn unique_local(random: [u8; 5]) -> Self {
+        let [a, b, c, d, e] = random;
+        let address = Ipv6Addr::from([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        Self { base: Cidr::within(address.into(), 48), size: 64 }
     }
 }
 
@@ -113,6 +122,18 @@ mod tests {
             assert!(taken.iter().all(|other| !other.overlaps(&subnet.cidr)), "{}", subnet.cidr);
             taken.push(subnet.cidr);
         }
+    }
+
+    #[test]
+    fn ipv6() {
+        let pools = Pools(vec![Pool::unique_local([1, 2, 3, 4, 5])]);
+        pools.check().unwrap();
+        let check = |taken: &[&str], expect: &str| {
+            let subnet = pools.choose(false, &cidrs(taken)).unwrap();
+            assert_eq!((subnet.cidr.to_string().as_str(), subnet.gateway), (expect, first_address(&subnet.cidr)));
+        };
+        check(&["10.0.0.0/8"], "fd01:203:405::/64");
+        check(&["fd01:203:405::/64", "fd01:203:405:1::7/128"], "fd01:203:405:2::/64");
     }
 
     #[test]
