@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use crate::error::{Failure, Outcome};
-use crate::handlers::{container, exec, image, network, stream, system};
+use crate::handlers::{container, exec, image, logs, network, stream, system, usage, volume};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::server::Api;
@@ -31,6 +31,7 @@ pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
         (_, ["containers", ..]) => containers(api, &method, path, request).await,
         (_, ["exec", ..]) => execs(api, &method, path, request).await,
         (_, ["images", ..]) => images(api, &method, path, request).await,
+        (_, ["volumes", ..]) => volumes(api, &method, path, request).await,
         (_, ["networks", ..]) => networks(api, &method, path, request).await,
         ("GET", ["distribution", name @ .., "json"]) => image::distribution(api, &name.join("/"), &request).await,
         ("POST", ["build" | "session"]) => {
@@ -64,6 +65,8 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("DELETE", [id]) => container::remove(api, id, &request).await,
         ("POST", [id, "attach"]) => stream::attach(api, id, request).await,
         ("POST", [id, "resize"]) => container::resize(api, id, &request).await,
+        ("GET", [id, "logs"]) => logs::logs(api, id, &request).await,
+        ("GET", [id, "stats"]) => usage::stats(api, id, &request).await,
         ("POST", [id, "exec"]) => exec::create(api, id, request).await,
         _ => Err(Failure::missing("page not found")),
     }
@@ -104,6 +107,18 @@ async fn networks(api: &Api, method: &Method, path: &[&str], request: Request) -
         ("DELETE", [name]) => network::remove(api, name).await,
         ("POST", [name, "connect"]) => network::connect(api, name, request).await,
         ("POST", [name, "disconnect"]) => network::disconnect(api, name, request).await,
+        _ => Err(Failure::missing("page not found")),
+    }
+}
+
+async fn volumes(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
+    match (method.as_str(), &path[1..]) {
+        ("GET", []) => volume::list(api, &request),
+        ("POST", ["create"]) => volume::create(api, request).await,
+        ("POST", ["prune"]) => volume::prune(api, &request).await,
+        ("GET", [name]) => volume::inspect(api, name),
+        ("PUT", [name]) => volume::update(api, name),
+        ("DELETE", [name]) => volume::remove(api, name, &request).await,
         _ => Err(Failure::missing("page not found")),
     }
 }

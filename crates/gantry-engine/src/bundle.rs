@@ -45,7 +45,9 @@ pub(crate) fn settings(record: &Record, found: &Found) -> Result<Settings> {
     security.masked_paths = host.masked_paths.clone().or(security.masked_paths);
     security.readonly_paths = host.readonly_paths.clone().or(security.readonly_paths);
     if host.user_namespace == UserNamespace::Auto {
-        return Err(Error::Unsupported("user namespaces of containers are not to be had with this engine yet".to_owned()));
+        return Err(Error::Unsupported(
+            "user namespaces of containers are not to be had with this engine yet".to_owned(),
+        ));
     }
     if !host.storage.is_empty() {
         return Err(Error::Unsupported("storage options are not to be had: overlayfs has no quotas here".to_owned()));

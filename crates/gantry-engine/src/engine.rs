@@ -179,7 +179,7 @@ impl Engine {
     /// The log driver of containers that do not say.
     pub fn default_log_driver(&self) -> &str {
         let driver = self.0.options.log.driver.as_str();
-        if driver.is_empty() { "local" } else { driver }
+        if driver.is_empty() { crate::logs::DEFAULT_DRIVER } else { driver }
     }
 
     /// A container as it is now, by id, name, or the beginning of an id.
@@ -237,7 +237,7 @@ impl Engine {
     fn view(&self, container: &Container) -> View {
         let (record, state) = (container.record(), container.state());
         View {
-            log_path: self.root_dir(&container.id).join("log").display().to_string(),
+            log_path: self.log_file(container).ok().flatten().map(|file| file.path).unwrap_or_default(),
             execs: self.execs_of(&container.id),
             network_namespace: match record.network.mode {
                 NetworkMode::Bridge | NetworkMode::Named(_) if state.status.is_running() => {

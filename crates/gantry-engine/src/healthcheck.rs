@@ -72,12 +72,7 @@ impl Engine {
 
     fn is_to_be_restarted(&self, container: &Container) -> bool {
         let (record, state) = (container.record(), container.state());
-        let past = restart::Past {
-            started: true,
-            code: 1,
-            by_hand: state.stopped_by_hand,
-            restarts: state.restarts,
-        };
+        let past = restart::Past { started: true, code: 1, by_hand: state.stopped_by_hand, restarts: state.restarts };
         restart::when_unhealthy(record.host.restart, record.host.restart_unhealthy, past)
     }
 

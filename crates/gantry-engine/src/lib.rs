@@ -7,6 +7,7 @@ pub mod cdi;
 pub mod container;
 pub mod events;
 pub mod health;
+pub mod logs;
 pub mod profiles;
 pub mod request;
 pub mod restart;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod spec;
 pub mod stats;
 pub mod top;
+pub mod userns;
 
 mod attach;
 mod bundle;
@@ -31,8 +33,8 @@ mod names;
 mod network;
 mod rootfs;
 mod size;
-mod usage;
 mod table;
+mod usage;
 mod volumes;
 
 pub use attach::Attached;

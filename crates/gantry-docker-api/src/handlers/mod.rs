@@ -3,10 +3,13 @@
 pub(crate) mod container;
 pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod pipe;
 pub(crate) mod stream;
 pub(crate) mod system;
+pub(crate) mod usage;
+pub(crate) mod volume;
 
 use http::StatusCode;
 

@@ -38,7 +38,7 @@ pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Outcome<Rep
         let words = "Container is paused. Unpause the container before attach.";
         return Err(Failure::new(StatusCode::CONFLICT, words));
     }
-    let before: Option<Bytes> = None;
+    let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
     if !request.flag("stream") {
         let (socket, theirs) = UnixStream::pair().map_err(|error| Failure::internal(error.to_string()))?;
         drop(theirs);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gantry_engine::events::{Event, Subject};
-use gantry_engine::request::MountKind;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -286,9 +285,8 @@ pub(crate) async fn df(api: &Api, request: &Request) -> Outcome<Reply> {
         }
         put("Containers", json!(list));
     }
-    let _ = MountKind::Volume;
     if wants("volume") {
-        put("Volumes", json!([]));
+        put("Volumes", json!(super::volume::with_usage(api).await));
     }
     if wants("build-cache") {
         put("BuildCache", json!([]));

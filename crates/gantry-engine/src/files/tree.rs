@@ -68,7 +68,8 @@ pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
         // Whoever still writes learns that nobody reads.
         drop(reader);
         let packed = packing.join().map_err(|_| Error::Closed)?;
-        let failed = |error: layer::LayerError| Error::Invalid(format!("copy the image's files into a volume: {error}"));
+        let failed =
+            |error: layer::LayerError| Error::Invalid(format!("copy the image's files into a volume: {error}"));
         unpacked.map_err(failed)?;
         packed.map_err(failed)
     })

@@ -80,7 +80,8 @@ fn find(passwd: &str, group: &str, asked: &str, groups: &[String]) -> Result<Fou
     let mut further: Vec<u32> = Vec::new();
     if group_name.is_empty() {
         if let Some(entry) = &entry {
-            let of = group_entries(group).filter(|(_, _, members)| members.split(',').any(|member| member == entry.name));
+            let of =
+                group_entries(group).filter(|(_, _, members)| members.split(',').any(|member| member == entry.name));
             further.extend(of.map(|(_, gid, _)| gid));
         }
     } else {
@@ -118,7 +119,9 @@ mod tests {
             let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
             let found = find(passwd, group, asked, &groups).map_or_else(
                 |error| error.to_string(),
-                |found| format!("{}:{} {:?} {}", found.user.uid, found.user.gid, found.user.additional_gids, found.home),
+                |found| {
+                    format!("{}:{} {:?} {}", found.user.uid, found.user.gid, found.user.additional_gids, found.home)
+                },
             );
             assert_eq!(found, expect, "{asked}");
         };

@@ -10,6 +10,7 @@ use crate::db::{Row, Table};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::health;
+use crate::logs;
 use crate::merge;
 use crate::names;
 use crate::request::{CreateContainer, MountKind, Restart};
@@ -55,6 +56,11 @@ impl Engine {
         // No volume that this one comes to use is removed before it is said to be used.
         let _using = self.0.using_volumes.lock().await;
         let mut record = self.record_of(request, id, name, image, &loaded.config.config)?;
+        if record.host.log.driver.is_empty() {
+            record.host.log.options.extend(self.0.options.log.options.clone());
+            self.default_log_driver().clone_into(&mut record.host.log.driver);
+        }
+        logs::plan(&record.host.log, &self.0.options.log)?;
         // What makes no sense is said now, and not when it is started.
         spec::build(&bundle::settings(&record, &Found::default())?, &self.place(&record))?;
         health::Check::new(&record.config.health.clone().unwrap_or_default(), &[])

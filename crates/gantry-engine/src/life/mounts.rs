@@ -72,9 +72,8 @@ impl Mounting<'_> {
         if mount.subpath.is_empty() {
             return Ok(volume.mountpoint.clone());
         }
-        let inside = open_in(data.as_fd(), &mount.subpath, OFlags::PATH).context(|| {
-            format!("cannot access path {} of volume {}", mount.subpath, mount.name)
-        })?;
+        let inside = open_in(data.as_fd(), &mount.subpath, OFlags::PATH)
+            .context(|| format!("cannot access path {} of volume {}", mount.subpath, mount.name))?;
         self.attach(number, &inside)
     }
 

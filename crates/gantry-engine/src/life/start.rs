@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::ContainerId;
-use gantry_model::monitor::{Attach, Launch, LogFile, LogFormat};
+use gantry_model::monitor::{Attach, Launch, LogFile};
 
 use crate::bundle::{self, Found};
 use crate::cdi;
@@ -95,11 +95,11 @@ impl Engine {
         let namespaces = self.joined_namespaces(&record)?;
         let work = Work {
             run: self.run_dir(&record.id),
-            root: self.root_dir(&record.id),
             store: self.images().store().clone(),
             engine: self.clone(),
             first: container.state().started == 0,
             images,
+            log: self.log_file(container)?,
             namespaces,
             place: self.place(&record),
             joined,
@@ -149,7 +149,9 @@ impl Engine {
                 let state = other.state();
                 if !state.status.is_running() {
                     let id = &other.id;
-                    return Err(Error::Conflict(format!("cannot join {kind} namespace of a non running container: {id}")));
+                    return Err(Error::Conflict(format!(
+                        "cannot join {kind} namespace of a non running container: {id}"
+                    )));
                 }
                 Ok(Namespace::Path(format!("/proc/{}/ns/{kind}", state.pid)))
             }
@@ -250,9 +252,10 @@ impl Engine {
         let record = container.record();
         for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
             let Ok(volume) = self.volume(&mount.name) else { continue };
-            let used = volume.options.is_empty() || self.users_of_volume(&mount.name).iter().any(|other| {
-                *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
-            });
+            let used = volume.options.is_empty()
+                || self.users_of_volume(&mount.name).iter().any(|other| {
+                    *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
+                });
             let engine = self.clone();
             if !used && let Err(error) = blocking(move || engine.0.volumes.unmount(&volume)).await {
                 tracing::warn!("{error}");
@@ -297,11 +300,11 @@ pub(crate) fn found_user(rootfs: &Path, user: &str, groups: &[String]) -> Result
 /// What the files of a start are made from.
 struct Work {
     run: PathBuf,
-    root: PathBuf,
     store: gantry_store::Store,
     engine: Engine,
     first: bool,
     images: Vec<(String, Option<gantry_model::digest::Digest>)>,
+    log: Option<LogFile>,
     namespaces: Found,
     place: Place,
     joined: Joined,
@@ -386,12 +389,7 @@ impl Work {
             systemd: false,
             socket: path("monitor"),
             exit: path("exit"),
-            log: Some(LogFile {
-                path: self.root.join("log").display().to_string(),
-                format: LogFormat::Local,
-                max_size: 10 << 20,
-                max_files: 5,
-            }),
+            log: self.log.clone(),
         }
     }
 }

@@ -190,7 +190,10 @@ impl Engine {
     pub async fn create_volume(&self, mut asked: CreateVolume) -> Result<Arc<Volume>> {
         if !matches!(asked.driver.as_str(), "" | "local") {
             let driver = &asked.driver;
-            return Err(Error::NoSuch("plugin", format!("error looking up volume plugin {driver}: plugin {driver:?} not found")));
+            return Err(Error::NoSuch(
+                "plugin",
+                format!("error looking up volume plugin {driver}: plugin {driver:?} not found"),
+            ));
         }
         for key in asked.options.keys() {
             if !["type", "device", "o", "size"].contains(&key.as_str()) {
@@ -198,7 +201,10 @@ impl Engine {
             }
         }
         if asked.options.contains_key("size") {
-            return Err(Error::Unsupported(format!("create {}: quotas are not to be had: leave \"size\" out", asked.name)));
+            return Err(Error::Unsupported(format!(
+                "create {}: quotas are not to be had: leave \"size\" out",
+                asked.name
+            )));
         }
         for key in ["type", "device"] {
             if asked.options.contains_key("o") && !asked.options.contains_key(key) {
@@ -284,6 +290,10 @@ impl Engine {
 
 /// Refuses what cannot be the name of a volume.
 pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.len() == 1 {
+        let words = "volume name is too short, names should be at least two alphanumeric characters";
+        return Err(Error::Invalid(format!("create {name}: {words}")));
+    }
     names::check("volume", name).map_err(|_| {
         Error::Invalid(format!(
             "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are \

@@ -43,7 +43,8 @@ pub(crate) fn all<'a>(
     for planned in binds.chain(mounts) {
         let planned = planned?;
         let target = &planned.mount.target;
-        if asked.iter().any(|other| other.mount.target == *target) || host.tmpfs.keys().any(|one| clean(one) == *target) {
+        if asked.iter().any(|other| other.mount.target == *target) || host.tmpfs.keys().any(|one| clean(one) == *target)
+        {
             return Err(Error::Invalid(format!("Duplicate mount point: {target}")));
         }
         asked.push(planned);
@@ -155,7 +156,8 @@ fn request(asked: &MountRequest) -> Result<Planned> {
                 return Err(invalid(format!("invalid mount path: '{}' mount path must be absolute", asked.source)));
             }
             mount.source = clean(&asked.source);
-            mount.propagation = if asked.propagation.is_empty() { "rprivate".to_owned() } else { asked.propagation.clone() };
+            mount.propagation =
+                if asked.propagation.is_empty() { "rprivate".to_owned() } else { asked.propagation.clone() };
             if !PROPAGATIONS.contains(&mount.propagation.as_str()) {
                 return Err(invalid(format!("invalid propagation mode: {}", asked.propagation)));
             }
@@ -226,10 +228,10 @@ mod tests {
         };
         check("/a:/b", "Bind /a /b rw rprivate");
         check("/a//x/.:/b/:ro,rshared", "Bind /a/x /b ro rshared");
-        check("v:/b:nocopy", "Volume v /b rw");
+        check("vv:/b:nocopy", "Volume vv /b rw");
         check("/b", "Volume  /b rw");
         check("/a:/b:what", "invalid mode: what");
-        check("v:/b:rshared", "invalid mode: rshared");
+        check("vv:/b:rshared", "invalid mode: rshared");
         check("/a:/", "invalid volume specification: destination can't be '/'");
         check("/a:/b/../..", "invalid volume specification: destination can't be '/'");
         check("/a:b", "invalid mount path: 'b' mount path must be absolute");
@@ -262,8 +264,13 @@ mod tests {
             };
             assert_eq!(found, expect, "{binds:?}");
         };
-        check(&["/a:/b"], &["/t"], &["/b", "/v"], &["Volume o /o ro", "Bind /a /b rw rprivate", "Tmpfs  /t rw", "Volume  /v rw"]);
-        check(&["x:/o"], &[], &[], &["Volume x /o rw"]);
+        check(
+            &["/a:/b"],
+            &["/t"],
+            &["/b", "/v"],
+            &["Volume o /o ro", "Bind /a /b rw rprivate", "Tmpfs  /t rw", "Volume  /v rw"],
+        );
+        check(&["xx:/o"], &[], &[], &["Volume xx /o rw"]);
         check(&["/a:/b", "/c:/b/"], &[], &[], &["Duplicate mount point: /b"]);
         check(&["/a:/b"], &["/b/"], &[], &["Duplicate mount point: /b"]);
     }

@@ -2,17 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use gantry_engine::profiles::Machine;
 use gantry_engine::settings::{
     DeviceSetting, Filter, Mapping, MountSetting, MountSource, Namespace, Namespaces, Reach, Settings,
 };
 use gantry_engine::spec::{self, Place, host};
-use rustix::fs::{Gid, Uid, chown};
+use gantry_engine::userns::{self, Ranges};
+use gantry_store::Store;
+use rustix::fs::{CWD, Gid, Uid, chown};
+use rustix::mount::MoveMountFlags;
 
 /// The first id of user namespaces.
 const HOST_ID: u32 = 1 << 20;
@@ -185,4 +190,51 @@ fn user_namespaces() {
         assert_eq!(std::fs::metadata(&file).unwrap().uid(), 0);
         std::fs::remove_file(file).unwrap();
     }
+}
+
+/// A snapshot for a user namespace: root inside owns its files, and what it writes is root's on the disk too.
+#[test]
+fn snapshots_of_user_namespaces() {
+    let bundle = Bundle::new();
+    let store = Store::open(&bundle.dir.join("store"), gantry_store::Options::default()).unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let mut chain = None;
+    // Two layers: the program, and a file of a user.
+    std::fs::create_dir_all(bundle.dir.join("home")).unwrap();
+    std::fs::write(bundle.dir.join("home/mine"), "x").unwrap();
+    chown(bundle.dir.join("home/mine"), Some(Uid::from_raw(1000)), Some(Gid::from_raw(1001))).unwrap();
+    for (dir, what) in [("root", "."), (".", "home")] {
+        let tar = Command::new("tar").arg("-C").arg(bundle.dir.join(dir)).args(["-c", what]).output().unwrap();
+        let pending = store.unpack_layer(&lease, &mut tar.stdout.as_slice(), &|_| {}).unwrap();
+        chain = Some(store.commit_layer(&lease, chain.as_ref(), pending).unwrap());
+    }
+    let ranges = Ranges::default();
+    let range = ranges.take().unwrap();
+    let mapping = range.mapping();
+    let namespace = userns::make(&mapping).unwrap();
+    let line = "busybox id -u; busybox stat -c %u:%g /bin/busybox /home/mine; echo new > /tmp/new; \
+        busybox chown 5:6 /tmp/new; busybox rm /home/mine; busybox stat -c %u:%g /tmp/new; busybox ls /home";
+    for (snapshot, expect) in [
+        (store.prepare("rw", chain.as_ref()).unwrap(), "0\n0:0\n1000:1001\n5:6"),
+        (store.view("ro", chain.as_ref()).unwrap(), "Read-only file system"),
+        (store.prepare("empty", None).unwrap(), "no such file"),
+    ] {
+        let mount = snapshot.mount_mapped(gantry_store::MountOptions::default(), namespace.as_fd()).unwrap();
+        let at = bundle.dir.join("mnt");
+        std::fs::create_dir_all(&at).unwrap();
+        rustix::mount::move_mount(&mount, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
+        let found = bundle.run(line, |settings, place| {
+            settings.user_namespace = Some(mapping.clone());
+            place.root = at.display().to_string();
+        });
+        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert!(found.contains(expect), "{}: {found}", snapshot.key());
+    }
+    let new = store.snapshot("rw").unwrap().unwrap().upper().join("tmp/new");
+    let found = std::fs::metadata(new).unwrap();
+    assert_eq!((found.uid(), found.gid()), (5, 6));
+    let tmp = std::fs::read_dir(bundle.dir.join("store/tmp")).map_or(0, Iterator::count);
+    assert_eq!(tmp, 0);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&bundle.dir.display().to_string()), "{mounts}");
 }
