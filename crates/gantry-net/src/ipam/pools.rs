@@ -38,9 +38,10 @@ impl Pool {
     /// The IPv6 addresses that a host has for itself (RFC 4193), by 40 bits that are random, and always the same for one
     /// host; it makes 65,536 networks.
     pub fn unique_local(random: [u8; 5]) -> Self {
-        let [a, b, c, d, e] = random;
-        let address = Ipv6Addr::from([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        Self { base: Cidr::within(address.into(), 48), size: 64 }
+        let mut bytes = [0; 16];
+        bytes[0] = 0xfd;
+        bytes[1..6].copy_from_slice(&random);
+        Self { base: Cidr::within(Ipv6Addr::from(bytes).into(), 48), size: 64 }
     }
 }
 
