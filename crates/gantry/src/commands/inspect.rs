@@ -4,7 +4,7 @@ use crate::cli::Kind;
 use crate::cli::image::{History, Inspect};
 use crate::context::{self, Context, Need};
 use crate::failure::{Failure, Outcome};
-use crate::render::history::{LISTING, rows};
+use crate::render::history::{listing, rows};
 use crate::template::{Template, Value};
 use crate::terminal;
 
@@ -64,7 +64,8 @@ pub fn json_compact(found: &[Value]) -> Outcome<String> {
 /// Shows how an image came to be.
 pub fn history(context: &Context, args: &History) -> Outcome {
     let asked = args.output.format.as_deref();
-    let form = LISTING.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
+    let listing = listing(args.human);
+    let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let images = context.images(Need::Store)?;
     let steps = context::run(async { Ok(images.history(&args.image, args.platform.clone()).await?) })?;
     if args.output.json {
@@ -72,7 +73,7 @@ pub fn history(context: &Context, args: &History) -> Outcome {
     }
     let rows = rows(&steps, args.human, args.no_trunc, context::now());
     let width = terminal::width().filter(|_| !args.no_trunc);
-    terminal::print(&LISTING.render(&form, &rows, width)?)
+    terminal::print(&listing.render(&form, &rows, width)?)
 }
 
 #[cfg(test)]

@@ -9,18 +9,24 @@ use crate::template::Value;
 /// Longest command that is shown, unless whole ones are asked for.
 const COMMAND: usize = 45;
 
-/// The listing.
-pub const LISTING: Listing = Listing {
-    table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
-    titles: &[
-        ("ID", "IMAGE"),
-        ("CreatedSince", "CREATED"),
-        ("CreatedAt", "CREATED AT"),
-        ("CreatedBy", "CREATED BY"),
-        ("Size", "SIZE"),
-        ("Comment", "COMMENT"),
-    ],
-};
+const TITLES: &[(&str, &str)] = &[
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
+
+/// The listing for people, or for programs.
+pub const fn listing(human: bool) -> Listing {
+    let table = if human {
+        "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+    } else {
+        "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+    };
+    Listing { table, titles: TITLES }
+}
 
 /// The rows of a history.
 pub fn rows(steps: &[HistoryEntry], human: bool, whole: bool, now: i64) -> Vec<Value> {
@@ -29,7 +35,7 @@ pub fn rows(steps: &[HistoryEntry], human: bool, whole: bool, now: i64) -> Vec<V
 
 fn row(step: &HistoryEntry, human: bool, whole: bool, now: i64) -> Value {
     let created = Some(step.created).filter(|created| *created != 0);
-    let date = units::date(created);
+    let date = units::date(created).replacen(' ', "T", 1).replace(" +0000 UTC", "Z");
     let command = step.created_by.replace('\t', " ");
     let fields = [
         ("ID", id(&step.id, whole)),
@@ -61,8 +67,9 @@ mod tests {
         let mut steps = vec![step(&top, "CMD [\"sh\"]", 0), step("<missing>", long, 12_345_678)];
         steps[1].created = 0;
         let check = |human: bool, whole: bool| {
-            let form = LISTING.form(None).unwrap();
-            LISTING.render(&form, &rows(&steps, human, whole, 1_800_000_000), None).unwrap()
+            let listing = listing(human);
+            let form = listing.form(None).unwrap();
+            listing.render(&form, &rows(&steps, human, whole, 1_800_000_000), None).unwrap()
         };
         insta::assert_snapshot!(check(true, false), @r#"
         IMAGE          CREATED       CREATED BY                                      SIZE      COMMENT
@@ -71,6 +78,6 @@ mod tests {
         "#);
         let whole = check(false, true);
         assert!(whole.contains(&top) && whole.contains("everything that there is   12345678   buildkit"), "{whole}");
-        assert!(whole.contains("2027-01-15 05:13:20 +0000 UTC"), "{whole}");
+        assert!(whole.contains("2027-01-15T05:13:20Z"), "{whole}");
     }
 }

@@ -1,18 +1,22 @@
 //! `exec`.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::run::with_outside;
+use super::run::{status_of, with_outside};
 use super::session::{End, Session, check_terminal, leaving};
 use super::signals::{Ears, Proxy, Sized, first_size};
 use crate::cli::container::Exec;
 use crate::client::{Client, Request, Target};
 use crate::context::Context;
 use crate::create::pairs;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, clean};
 use crate::terminal;
+
+/// How long a command may take to end whose output has ended.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs a command in a container.
 pub fn run(context: &Context, args: &Exec) -> Outcome {
@@ -49,11 +53,11 @@ async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
     let start = Request::post(Target::new(&["exec", &id, "start"]))
         .json(&json!({"Detach": args.detach, "Tty": args.tty, "ConsoleSize": size}));
     if args.detach {
-        return client.bytes(start).await.map(drop);
+        return client.bytes(start).await.map(drop).map_err(not_run);
     }
     let sized = (args.tty && std::io::stdin().is_terminal()).then(|| Sized::Exec(id.clone()));
     let ears = Ears::open(Proxy { container: None, sized: sized.clone(), raw: args.tty && input })?;
-    let connection = client.hijack(start).await?;
+    let connection = client.hijack(start).await.map_err(not_run)?;
     let session = Session { input, output: true, terminal: args.tty, keys: leaving(args.detach_keys.as_deref()) };
     let stay = async {
         let size = async {
@@ -73,11 +77,30 @@ async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
     }
 }
 
-/// Ends with the status of a command that ended.
+/// A command that is not there, or cannot be run, ends with the status that shells have for it.
+fn not_run(failure: Failure) -> Failure {
+    match (&failure, status_of(&failure.text())) {
+        (Failure::Daemon { .. }, status @ (126 | 127)) => {
+            terminal::tell(&clean(&format!("{}\n", failure.text())));
+            Failure::Status(status)
+        }
+        _ => failure,
+    }
+}
+
+/// Ends with the status of a command that ended. Its output may end before it does.
 async fn status(client: &Client, id: &str) -> Outcome {
-    let found = client.json(Request::get(Target::new(&["exec", id, "json"]))).await?;
-    match found.int("ExitCode") {
-        0 => Ok(()),
-        status => Err(Failure::Status(u8::try_from(status & 0xff).unwrap_or(1))),
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let found = client.json(Request::get(Target::new(&["exec", id, "json"]))).await?;
+        if found.is("Running") && pause < PATIENCE {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            continue;
+        }
+        return match found.int("ExitCode") {
+            0 => Ok(()),
+            status => Err(Failure::Status(u8::try_from(status & 0xff).unwrap_or(1))),
+        };
     }
 }

@@ -90,7 +90,8 @@ fn not_run(failure: Failure, help: bool) -> Failure {
     refuse("run", &text, help, status_of(&text))
 }
 
-fn status_of(text: &str) -> u8 {
+/// The status by the words of the daemon.
+pub fn status_of(text: &str) -> u8 {
     let has = |part: &str| text.contains(part);
     if has("executable file not found") || has("no such file or directory") {
         127
@@ -209,13 +210,13 @@ async fn attached(client: &Client, args: &Run, attach: [bool; 3], id: &str) -> O
     let condition = if general.rm { "removed" } else { "next-exit" };
     let wait = Request::post(Target::new(&["containers", id, "wait"]).with("condition", condition));
     let (connection, wait) = tokio::join!(client.hijack(Request::post(target)), client.call(wait));
-    let (connection, wait) = (connection?, Lines::of(wait?));
+    let (connection, mut wait) = (connection?, Lines::of(wait?));
     if let Err(failure) = client.bytes(start(id)).await {
-        let failure = not_run(failure, false);
         if general.rm {
-            let _ = status(wait).await;
+            // Whoever makes it again at once must not find the name taken.
+            let _ = wait.next().await;
         }
-        return Err(failure);
+        return Err(not_run(failure, false));
     }
     let session =
         Session { input, output: out || err, terminal: general.tty, keys: leaving(args.detach_keys.as_deref()) };

@@ -31,13 +31,18 @@ pub fn export(context: &Context, args: &Export) -> Outcome {
     let output = Output::open(args.output.as_deref(), "export")?;
     let mut writer = output.writer()?;
     let outcome = context.ask(async |client| {
-        if args.platform.is_none() {
-            match write_files(client, &args.image, &mut writer).await {
-                Err(failure) if failure.not_found() => {}
+        let missing = match args.platform {
+            // Containers have one platform.
+            Some(_) => None,
+            None => match write_files(client, &args.image, &mut writer).await {
+                Err(failure) if failure.not_found() => Some(failure),
                 other => return other,
-            }
-        }
-        let container = Container::of(client, &args.image, args.platform.as_ref()).await?;
+            },
+        };
+        let container = match Container::of(client, &args.image, args.platform.as_ref()).await {
+            Err(failure) if failure.not_found() => return Err(missing.unwrap_or(failure)),
+            other => other?,
+        };
         let outcome = write_files(client, &container.id, &mut writer).await;
         container.remove(client).await;
         outcome

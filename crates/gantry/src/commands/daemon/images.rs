@@ -64,7 +64,7 @@ pub fn pull(context: &Context, args: &Pull) -> Outcome {
                 terminal::print("Using default tag: latest\n")?;
             }
             let request = pull::request(&full, args.all_tags, platform.as_deref(), args.all_platforms);
-            follow(client, request, args.quiet, args.json).await.of(format!("pull {}", full.familiar()))?;
+            follow(client, request, args.quiet, args.json).await?;
             if !args.json {
                 terminal::print(&format!("{full}\n"))?;
             }
@@ -92,7 +92,7 @@ pub fn push(context: &Context, args: &Push) -> Outcome {
                 .maybe("compression", compression)
                 .maybe("compression-level", args.compression_level.map(|level| level.to_string()).as_deref());
             let request = pull::with_login(Request::post(target), &name);
-            follow(client, request, args.quiet, args.json).await.of(format!("push {}", name.familiar()))?;
+            follow(client, request, args.quiet, args.json).await?;
             if args.quiet {
                 terminal::print(&format!("{name}\n"))?;
             }
@@ -200,9 +200,8 @@ pub fn remove(context: &Context, args: &Remove) -> Outcome {
             match client.json(Request::delete(target)).await {
                 Ok(gone) if args.json => all.extend(gone.items().to_vec()),
                 Ok(gone) => terminal::print(&removed::lines(&gone.items().iter().map(gone_one).collect::<Vec<_>>()))?,
-                Err(failure) if args.force && failure.not_found() => {}
                 Err(failure @ Failure::Daemon { .. }) => {
-                    failed = true;
+                    failed |= !(args.force && failure.not_found());
                     terminal::tell(&clean(&format!("{}\n", failure.text())));
                 }
                 Err(failure) => return Err(failure),
@@ -232,7 +231,8 @@ pub fn tag(context: &Context, args: &Tag) -> Outcome {
 /// Shows how an image came to be.
 pub fn history(context: &Context, args: &History) -> Outcome {
     let asked = args.output.format.as_deref();
-    let form = steps::LISTING.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
+    let listing = steps::listing(args.human);
+    let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let platform = args.platform.as_ref().map(|one| platform_document(&one.to_string()));
     let target = Target::named("images", &args.image, "history").maybe("platform", platform.as_deref());
     context.ask(async |client| {
@@ -244,7 +244,7 @@ pub fn history(context: &Context, args: &History) -> Outcome {
         let all: Vec<HistoryEntry> = found.items().iter().map(step).collect();
         let rows = steps::rows(&all, args.human, args.no_trunc, context::now());
         let width = terminal::width().filter(|_| !args.no_trunc);
-        terminal::print(&steps::LISTING.render(&form, &rows, width)?)
+        terminal::print(&listing.render(&form, &rows, width)?)
     })
 }
 
