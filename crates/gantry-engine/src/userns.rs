@@ -17,6 +17,10 @@ const FIRST: u32 = 0x7000_0000;
 /// How many ranges there are.
 const COUNT: u32 = 4096;
 
+/// The id on disks that stands for the host's root where mounts are mapped. An overlay makes its own files as root, which
+/// must have some id there; nothing else has this one, and inside it is nobody's.
+const HOST_ROOT: u32 = 0xfff0_0000;
+
 /// `CLONE_NEWUSER`.
 const NEW_USER: u64 = 0x1000_0000;
 
@@ -99,7 +103,7 @@ fn begins(map: &str) -> Vec<u32> {
     map.lines().filter_map(outside).filter(|first| (FIRST - SIZE..=FIRST + COUNT * SIZE).contains(first)).collect()
 }
 
-/// Makes a user namespace with the ids of a container: to map mounts by before the container is there.
+/// Makes a user namespace to map mounts by, before the container is there: with its ids, and the host's root.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -115,7 +119,7 @@ pub fn make(mapping: &Mapping) -> Result<OwnedFd, Error> {
             exit_now(0)
         }
         Forked::Parent { pid, pidfd } => {
-            let text = format!("0 {} {}", mapping.host_id, mapping.size);
+            let text = format!("0 {} {}\n{HOST_ROOT} 0 1\n", mapping.host_id, mapping.size);
             let write = |name: &str| {
                 let path = format!("/proc/{pid}/{name}");
                 std::fs::write(&path, &text).map_err(|error| fail(&format!("write {path}"), error))

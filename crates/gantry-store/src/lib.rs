@@ -29,6 +29,7 @@ pub mod layer;
 mod layers;
 mod lease;
 mod lock;
+mod mapped;
 mod mount;
 mod options;
 mod recover;

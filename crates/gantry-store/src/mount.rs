@@ -91,7 +91,7 @@ impl Snapshot {
     }
 
     /// The kernel refuses to mount again what was mounted volatile before. Its fear is a loss of power in between.
-    fn forget_volatile(&self) {
+    pub(crate) fn forget_volatile(&self) {
         let mark = self.dir().join("work/work/incompat");
         if mark.exists()
             && let Err(error) = std::fs::remove_dir_all(&mark)
@@ -130,7 +130,7 @@ impl Snapshot {
 }
 
 /// An overlay by the newer calls.
-fn detached(lowers: &[String], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd, Errno> {
+pub(crate) fn detached(lowers: &[String], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd, Errno> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "source", "overlay")?;
     for lower in lowers {

@@ -230,9 +230,11 @@ fn snapshots_of_user_namespaces() {
         rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
         assert!(found.contains(expect), "{}: {found}", snapshot.key());
     }
-    let new = store.snapshot("rw").unwrap().unwrap().upper().join("tmp/new");
-    let found = std::fs::metadata(new).unwrap();
-    assert_eq!((found.uid(), found.gid()), (5, 6));
+    let upper = store.snapshot("rw").unwrap().unwrap().upper();
+    for (path, owner) in [("tmp/new", (5, 6)), ("tmp", (0, 0)), ("home", (0, 0))] {
+        let found = std::fs::metadata(upper.join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), owner, "{path}");
+    }
     let tmp = std::fs::read_dir(bundle.dir.join("store/tmp")).map_or(0, Iterator::count);
     assert_eq!(tmp, 0);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
