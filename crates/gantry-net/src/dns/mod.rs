@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use gantry_sys::netlink::{Channel, Subsystem};
+use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -105,13 +106,25 @@ fn open() -> Result<(UdpSocket, TcpListener)> {
     udp.set_nonblocking(true).map_err(failed)?;
     tcp.set_nonblocking(true).map_err(failed)?;
     let (udp_port, tcp_port) = (udp.local_addr().map_err(failed)?.port(), tcp.local_addr().map_err(failed)?.port());
-    let mut transaction = Transaction::new();
-    transaction.replace(&plan::redirect(RESOLVER, udp_port, tcp_port));
-    let refusals = Channel::new(Subsystem::Netfilter).and_then(|mut channel| transaction.commit(&mut channel));
-    match refusals.map_err(failed)?.first() {
-        Some(first) => Err(Error::kernel("make the rules of a resolver", first.errno)),
-        None => Ok((udp, tcp)),
+    lead(&plan::redirect(RESOLVER, udp_port, tcp_port))?;
+    Ok((udp, tcp))
+}
+
+/// Makes the rules in the calling thread's namespace, in place of those that may be there.
+fn lead(rules: &plan::Ruleset) -> Result<()> {
+    let failed = |error: io::Error| kernel::failed("make the rules of a resolver", &error);
+    let mut channel = Channel::new(Subsystem::Netfilter).map_err(failed)?;
+    let mut refused = Vec::new();
+    // Where nothing is removed, the kernel has nothing to wait for when the channel is closed, which would be 15 ms.
+    for change in [Transaction::create, Transaction::replace] {
+        let mut transaction = Transaction::new();
+        change(&mut transaction, rules);
+        refused = transaction.commit(&mut channel).map_err(failed)?;
+        if refused.first().is_none_or(|first| first.errno != Errno::EXIST) {
+            break;
+        }
     }
+    refused.first().map_or(Ok(()), |first| Err(Error::kernel("make the rules of a resolver", first.errno)))
 }
 
 impl Listener {

@@ -23,6 +23,7 @@ const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DELSETELEM: u16 = 14;
 
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
@@ -107,7 +108,12 @@ impl Transaction {
 
     /// Puts a table in place of whatever has its name.
     pub fn replace(&mut self, ruleset: &Ruleset) -> &mut Self {
-        self.remove(ruleset.family, &ruleset.table).table(ruleset.family, &ruleset.table, NFT_MSG_NEWTABLE);
+        self.remove(ruleset.family, &ruleset.table).create(ruleset)
+    }
+
+    /// Makes a table; one of its name is an error.
+    pub fn create(&mut self, ruleset: &Ruleset) -> &mut Self {
+        self.table(ruleset.family, &ruleset.table, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
         for (index, set) in ruleset.sets.iter().enumerate() {
             self.set(ruleset, set, index as u32 + 1);
         }
@@ -122,7 +128,7 @@ impl Transaction {
 
     /// Removes a table, whether there is one or not.
     pub fn remove(&mut self, family: Family, table: &str) -> &mut Self {
-        self.table(family, table, NFT_MSG_NEWTABLE).table(family, table, NFT_MSG_DELTABLE)
+        self.table(family, table, NFT_MSG_NEWTABLE, NLM_F_CREATE).table(family, table, NFT_MSG_DELTABLE, 0)
     }
 
     /// Adds elements to a set. One that is there already is no error, unless it leads elsewhere.
@@ -181,8 +187,7 @@ impl Transaction {
         self
     }
 
-    fn table(&mut self, family: Family, table: &str, message: u16) -> &mut Self {
-        let flags = if message == NFT_MSG_NEWTABLE { NLM_F_CREATE } else { 0 };
+    fn table(&mut self, family: Family, table: &str, message: u16, flags: u16) -> &mut Self {
         self.push(family, message, flags, |body| {
             body.text(NFTA_TABLE_NAME, table);
         })

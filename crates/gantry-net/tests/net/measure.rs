@@ -1,7 +1,9 @@
 //! How long things take; to be read, not to be held to, since the machine may have other work.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use gantry_net::dns::{Resolver, View};
 use gantry_net::{Desired, Mac, PortMapping, Protocol, create_netns, plan, remove_netns};
 
 use crate::kit::{endpoint, on_host};
@@ -48,6 +50,32 @@ fn cost_of_the_last_of_many() {
         }
         assert_eq!(crate::kit::count("gttv"), 0);
         println!("all 1000 gone after {:?}", start.elapsed());
+    });
+}
+
+/// Resident memory of this process, in KiB.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = text.lines().find(|line| line.starts_with("Pss_Anon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "it measures"]
+fn cost_of_resolvers() {
+    on_host("resolvers", |host| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _context = runtime.enter();
+        let resolver = Resolver::new();
+        let namespaces: Vec<_> = (0..500).map(|n| create_netns(&host.path(&format!("dns-{n}"))).unwrap()).collect();
+        let mut times = Vec::new();
+        let before = resident();
+        let listeners: Vec<_> = namespaces
+            .iter()
+            .map(|netns| timed(&mut times, || resolver.listen(netns.as_fd(), View::default())).unwrap())
+            .collect();
+        println!("listen: {:?}", median(times));
+        println!("memory of each of {}: {} KiB in all", listeners.len(), resident() - before);
     });
 }
 
