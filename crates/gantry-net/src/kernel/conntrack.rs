@@ -207,3 +207,41 @@ fn tuple(bytes: &[u8]) -> Option<(IpAddr, IpAddr, u16)> {
     let port = of(CTA_PROTO_DST_PORT)?.try_into().ok().map(u16::from_be_bytes)?;
     Some((from?, to?, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of the kernel's about datagrams that were sent on.
+    fn message(protocol: u8) -> Vec<u8> {
+        let tuple = |body: &mut gantry_sys::netlink::Body<'_>, from: [u8; 4], to: [u8; 4], port: u16| {
+            body.nest(CTA_TUPLE_IP, |body| {
+                body.put(1, &from).put(2, &to);
+            });
+            body.nest(CTA_TUPLE_PROTO, |body| {
+                body.put(CTA_PROTO_NUM, &[protocol]).put(2, &[1, 2]).put(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+            });
+        };
+        let mut batch = Batch::new();
+        batch.push(0, 0, &[2, 0, 0, 0], |body| {
+            body.nest(CTA_TUPLE_ORIG, |body| tuple(body, [192, 0, 2, 2], [192, 0, 2, 1], 8080));
+            body.nest(CTA_TUPLE_REPLY, |body| tuple(body, [10, 0, 0, 2], [192, 0, 2, 2], 4000));
+            body.put(CTA_ZONE, &[0, 7]);
+        });
+        batch.attributes().to_vec()
+    }
+
+    #[test]
+    fn connections_are_parsed_with_care() {
+        let whole = message(17);
+        let connection = parse(&whole).unwrap();
+        assert_eq!((connection.to, connection.port), ("192.0.2.1".parse().unwrap(), 8080));
+        assert_eq!(connection.answers, "10.0.0.2".parse::<IpAddr>().unwrap());
+        assert_eq!(connection.zone, Some(vec![0, 7]));
+        assert!(parse(&message(6)).is_none());
+        for end in 0..whole.len() {
+            // Cut anywhere, it is no connection, or the same without its zone.
+            assert!(parse(&whole[..end]).is_none_or(|cut| cut.original == connection.original), "{end}");
+        }
+    }
+}

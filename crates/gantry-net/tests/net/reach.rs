@@ -89,18 +89,30 @@ fn loopback_of_the_host_stays_its_own() {
     on_host("loopback", |host| {
         let network = host.network(1, |_| ());
         let a = host.container(&network, 2);
-        let listener = std::net::TcpListener::bind("127.0.0.1:9000").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let asked = inside(&a.netns, || {
+        let server = std::net::UdpSocket::bind("127.0.0.1:9000").unwrap();
+        // A container that sends what is for loopback out of its door.
+        inside(&a.netns, || {
+            change(21, &[2, 8, 0, 0, 1, 0, 0, 0], &[(2, &[127, 0, 0, 1])]);
             route("127.0.0.0/8", "10.1.0.1");
             std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
-            std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
-            let socket = std::net::UdpSocket::bind("10.1.0.2:0").unwrap();
-            socket.connect("127.0.0.1:9000").and_then(|()| socket.send(b"?"))
         });
-        // Whether or not the kernel lets the container send it, nothing of it arrives.
-        drop(asked);
-        assert!(listener.accept().is_err());
+        let client = inside(&a.netns, || std::net::UdpSocket::bind("10.1.0.2:0")).unwrap();
+        let arrives = |patience| {
+            client.send_to(b"?", "127.0.0.1:9000").unwrap();
+            server.set_read_timeout(Some(std::time::Duration::from_millis(patience))).unwrap();
+            server.recv_from(&mut [0; 8]).is_ok()
+        };
+        assert!(!arrives(300));
+        // Without our rules it would.
+        let mut batch = gantry_sys::netlink::Batch::new();
+        batch.push(0x10, 0, &[0, 0, 0, 10], |_| ());
+        batch.push(0xa02, 0, &[2, 0, 0, 0], |body| {
+            body.text(1, host.net.names().table());
+        });
+        batch.push(0x11, 0, &[0, 0, 0, 10], |_| ());
+        let mut channel = gantry_sys::netlink::Channel::new(gantry_sys::netlink::Subsystem::Netfilter).unwrap();
+        assert_eq!(channel.submit(&mut batch).unwrap(), []);
+        assert!(arrives(5000));
     });
 }
 
@@ -228,12 +240,20 @@ fn route(to: &str, gateway: &str) {
     let octets = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
     let (to, prefix) = to.split_once('/').unwrap();
     let prefix: u8 = prefix.parse().unwrap();
+    let gateway = octets(gateway);
+    let to = octets(to);
+    let attributes: &[(u16, &[u8])] = if prefix > 0 { &[(1, &to), (5, &gateway)] } else { &[(5, &gateway)] };
+    change(24, &[2, prefix, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], attributes);
+}
+
+/// Has route netlink change something in the calling thread's namespace.
+fn change(kind: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) {
+    let flags = if kind == 24 { 0x500 } else { 0 };
     let mut batch = gantry_sys::netlink::Batch::new();
-    batch.push(24, 0x500, &[2, prefix, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], |body| {
-        if prefix > 0 {
-            body.put(1, &octets(to));
+    batch.push(kind, flags, fixed, |body| {
+        for (kind, value) in attributes {
+            body.put(*kind, value);
         }
-        body.put(5, &octets(gateway));
     });
     let mut channel = gantry_sys::netlink::Channel::new(gantry_sys::netlink::Subsystem::Route).unwrap();
     assert_eq!(channel.submit(&mut batch).unwrap(), []);
