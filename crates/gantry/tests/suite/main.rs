@@ -3,6 +3,8 @@
 //! What unpacks layers needs root; where that is missing, those tests say loudly that they were skipped.
 
 mod about;
+mod client;
+mod fake;
 mod images;
 mod refused;
 mod registry;

@@ -96,7 +96,16 @@ impl Drop for World {
 /// The executable, with nothing from the environment that could change what it does.
 pub fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
-    for name in ["GANTRY_ROOT", "GANTRY_CONFIG", "DOCKER_CONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+    for name in [
+        "GANTRY_ROOT",
+        "GANTRY_HOST",
+        "DOCKER_HOST",
+        "GANTRY_CONFIG",
+        "DOCKER_CONFIG",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
     command.stdin(Stdio::null());

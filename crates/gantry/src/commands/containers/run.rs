@@ -38,11 +38,19 @@ pub fn run(context: &Context, args: &Run) -> Outcome {
     if !args.detach {
         check_terminal(plan.attach[0], args.create.general.tty)?;
     }
-    context.ask(async |client| {
+    let outcome = context.ask(async |client| {
         let attach = plan.attach;
         let id = make(client, &args.create, plan).await.map_err(|failure| not_run(failure, true))?;
         if attach == [false; 3] { detached(client, &id).await } else { attached(client, args, attach, &id).await }
-    })
+    });
+    // Whatever went wrong on the way is told from what the container ended with.
+    match outcome {
+        Err(Failure::Error(report)) => {
+            terminal::tell(&report.lines(terminal::colours()));
+            Err(Failure::Status(NOT_RUN))
+        }
+        outcome => outcome,
+    }
 }
 
 /// What the options mean, with this program's environment and files.
