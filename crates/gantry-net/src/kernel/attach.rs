@@ -8,7 +8,7 @@ use gantry_sys::netlink::{Batch, Refused};
 use rustix::io::Errno;
 
 use super::links::{self, Ends};
-use super::{Net, Netns, refused, sysctl};
+use super::{Net, Netns, bridges_are_filtered, refused, sysctl};
 use crate::Mac;
 use crate::error::{Error, Result};
 use crate::plan::EndpointPlan;
@@ -56,7 +56,7 @@ impl Net {
         for attempt in 1.. {
             let bridge = self.bridge(&endpoint.bridge)?;
             let index = self.indexes();
-            let (mtu, hairpin) = (bridge.mtu, bridge.filtered);
+            let (mtu, hairpin) = (bridge.mtu, bridges_are_filtered());
             let ends = Ends { index, bridge: bridge.index, mtu, hairpin, netns: netns.as_fd() };
             let mut batch = Batch::new();
             links::add_veth(&mut batch, endpoint, ends);

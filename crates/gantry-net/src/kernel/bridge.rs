@@ -7,7 +7,7 @@ use gantry_sys::netlink::Batch;
 use rustix::io::Errno;
 
 use super::links::{self, Address, Link};
-use super::{Bridge, Net, bridges_are_filtered, failed, refused, sysctl};
+use super::{Bridge, Net, failed, refused, sysctl};
 use crate::error::{Error, Result};
 use crate::{Mac, NetworkSpec};
 
@@ -71,7 +71,7 @@ impl Net {
         let links = links::links(&mut self.route()).map_err(|error| failed("list devices", &error))?;
         let link = links.iter().find(|link| link.name == name);
         let link = link.ok_or_else(|| Error::kernel(format!("find bridge {name}"), Errno::NODEV))?;
-        let bridge = Bridge { index: link.index, mtu: link.mtu, filtered: bridges_are_filtered() };
+        let bridge = Bridge { index: link.index, mtu: link.mtu };
         known.insert(name.to_owned(), bridge);
         Ok(bridge)
     }
@@ -126,7 +126,7 @@ impl Net {
             }
             return Err(error);
         }
-        Ok(Bridge { index, mtu, filtered: bridges_are_filtered() })
+        Ok(Bridge { index, mtu })
     }
 
     /// A number that none of these devices has.

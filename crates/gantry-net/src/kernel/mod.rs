@@ -54,9 +54,6 @@ pub struct Net {
 struct Bridge {
     index: u32,
     mtu: u32,
-    /// Whether the bridge hands packets through the rules for IP itself (br_netfilter). It then sends what a container
-    /// sends to its own published port back where it came from, which a device allows only if it is told to.
-    filtered: bool,
 }
 
 /// What the host has of networks without the engine's.
@@ -172,7 +169,9 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
     std::fs::write(&path, value).map_err(|source| Error::File { action: "write", path: path.into(), source })
 }
 
-/// Whether bridges hand packets through the rules for IP.
+/// Whether bridges hand packets through the rules for IP themselves (br_netfilter), which can change at any time. They
+/// then send what a container sends to its own published port back where it came from, which a device allows only if it
+/// is told to.
 fn bridges_are_filtered() -> bool {
     std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
 }

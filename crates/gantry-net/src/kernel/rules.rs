@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{Net, failed, refused};
 use crate::error::{Error, Result};
-use crate::nft::Transaction;
+use crate::nft::{Transaction, there_is_table};
 use crate::plan::{self, Element, Family, Ruleset};
 use crate::{NetworkSpec, PortMapping};
 
@@ -67,6 +67,18 @@ impl Net {
             Some((_, port)) => Ok(Some((*port, first))),
             None => Err(refused("change published ports", &first)),
         }
+    }
+
+    /// Whether the rules are there still. Who flushes all rules of a host takes ours too: [`Net::sync`] brings them back.
+    /// To ask costs some microseconds.
+    pub fn is_intact(&self) -> Result<bool> {
+        for family in self.families_in_use() {
+            let there = there_is_table(&mut self.filter(), family, self.names().table());
+            if !there.map_err(|error| failed("look for our rules", &error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives a network its elements. Those that it has no more go: it may have become internal.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use gantry_sys::netlink::{Batch, Body, Channel, Refused};
+use rustix::io::Errno;
 
 use crate::Cidr;
 use crate::plan::{Chain, Element, Family, Kind, Ruleset, Set, Type, Value};
@@ -15,6 +16,7 @@ const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 
 const NFT_MSG_NEWTABLE: u16 = 0;
+const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
@@ -263,6 +265,19 @@ impl Transaction {
                 body.nest(NFTA_RULE_EXPRESSIONS, |list| expr::rule(list, rule, ruleset.family));
             });
         }
+    }
+}
+
+/// Whether there is a table.
+pub fn there_is_table(channel: &mut Channel, family: Family, table: &str) -> io::Result<bool> {
+    let mut batch = Batch::new();
+    batch.push(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, 0, &header(number(family), 0), |body| {
+        body.text(NFTA_TABLE_NAME, table);
+    });
+    match channel.submit(&mut batch)?.first() {
+        None => Ok(true),
+        Some(refused) if refused.errno == Errno::NOENT => Ok(false),
+        Some(refused) => Err(refused.errno.into()),
     }
 }
 

@@ -169,6 +169,17 @@ pub fn port(host: &str, host_port: u16, protocol: Protocol, target: &Container, 
     PortMapping { host: host.parse().unwrap(), host_port, protocol, target: target.address(), target_port }
 }
 
+/// Removes the rules, as one does who flushes those of a whole host.
+pub fn remove_table(net: &Net) {
+    let mut batch = Batch::new();
+    batch.push(0x10, 0, &[0, 0, 0, 10], |_| ());
+    batch.push(0xa02, 0, &[2, 0, 0, 0], |body| {
+        body.text(1, net.names().table());
+    });
+    batch.push(0x11, 0, &[0, 0, 0, 10], |_| ());
+    assert_eq!(Channel::new(Subsystem::Netfilter).unwrap().submit(&mut batch).unwrap(), []);
+}
+
 /// Numbers of devices of the calling thread's namespace, by the beginnings of their names.
 pub fn count(prefix: &str) -> usize {
     names().iter().filter(|name| name.starts_with(prefix)).count()

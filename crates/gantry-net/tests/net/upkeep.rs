@@ -37,6 +37,14 @@ fn an_engine_that_comes_back_adopts_and_cleans() {
         let synced = again.sync(&desired).unwrap();
         assert_eq!((synced.bridges.len(), synced.veths.len()), (0, 0));
 
+        // Somebody flushes all rules.
+        assert!(again.is_intact().unwrap());
+        crate::kit::remove_table(&again);
+        assert!(!again.is_intact().unwrap());
+        again.sync(&desired).unwrap();
+        assert!(again.is_intact().unwrap());
+        assert_eq!(inside(host.outside(), || ask(Protocol::Tcp, &format!("{HOST}:8080"))), OUTSIDE);
+
         let cleared = again.clear().unwrap();
         assert_eq!((cleared.bridges, cleared.veths), (vec![one.bridge.clone()], vec![a.plan.veth.clone()]));
         assert_eq!(count("gtt"), 0);
