@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use crate::error::{Failure, Outcome};
-use crate::handlers::{container, exec, image, logs, network, stream, system, usage, volume};
+use crate::handlers::{container, exec, files, image, logs, network, stream, system, usage, volume};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::server::Api;
@@ -28,6 +28,7 @@ pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
         ("GET", ["events"]) => system::events(api, &request),
         ("GET", ["system", "df"]) => system::df(api, &request).await,
         ("POST", ["auth"]) => system::auth(api, request).await,
+        ("POST", ["commit"]) => image::commit(api, request).await,
         (_, ["containers", ..]) => containers(api, &method, path, request).await,
         (_, ["exec", ..]) => execs(api, &method, path, request).await,
         (_, ["images", ..]) => images(api, &method, path, request).await,
@@ -65,6 +66,9 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("DELETE", [id]) => container::remove(api, id, &request).await,
         ("POST", [id, "attach"]) => stream::attach(api, id, request).await,
         ("POST", [id, "resize"]) => container::resize(api, id, &request).await,
+        ("GET" | "HEAD" | "PUT", [id, "archive"]) => files::archive(api, id, request).await,
+        ("GET", [id, "export"]) => files::export(api, id),
+        ("GET", [id, "changes"]) => files::changes(api, id).await,
         ("GET", [id, "logs"]) => logs::logs(api, id, &request).await,
         ("GET", [id, "stats"]) => usage::stats(api, id, &request).await,
         ("POST", [id, "exec"]) => exec::create(api, id, request).await,

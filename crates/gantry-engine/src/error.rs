@@ -38,6 +38,9 @@ pub enum Error {
     /// A network that is not there.
     #[error("network {0} not found")]
     NoNetwork(String),
+    /// A file that is not there.
+    #[error("{0}")]
+    NoFile(String),
     /// A volume that is not there.
     #[error("get {0}: no such volume")]
     NoVolume(String),
@@ -126,7 +129,7 @@ impl Error {
     /// Of which kind it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuch(..) | Self::NoNetwork(_) | Self::NoVolume(_) => Kind::NotFound,
+            Self::NoSuch(..) | Self::NoFile(_) | Self::NoNetwork(_) | Self::NoVolume(_) => Kind::NotFound,
             Self::Ambiguous(..) | Self::InvalidName(..) | Self::Invalid(_) | Self::Settings(_) => Kind::Invalid,
             Self::NameTaken { .. } | Self::Conflict(_) => Kind::Conflict,
             Self::NotModified(_) => Kind::NotModified,

@@ -19,6 +19,7 @@ pub mod userns;
 
 mod attach;
 mod bundle;
+mod commit;
 mod db;
 mod engine;
 mod error;
@@ -38,10 +39,12 @@ mod usage;
 mod volumes;
 
 pub use attach::Attached;
+pub use commit::Commit;
 pub use container::View;
 pub use engine::{Engine, Options};
 pub use error::{Error, Kind, Result};
 pub use exec::{ExecState, ExecView};
+pub use files::{Change, ChangeKind, PathStat};
 pub use life::{Ended, Made};
 pub use network::{NetworkRecord, NetworkView};
 pub use size::Size;

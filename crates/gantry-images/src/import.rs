@@ -10,9 +10,9 @@ use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
 use gantry_store::{Claim, Expect, Lease, PendingLayer, Store, chain_id};
 
+use crate::commit::publish;
 use crate::error::{Error, Result};
 use crate::feed::{Feed, feed};
-use crate::save::plain_manifest;
 use crate::{Images, LEASE, changes, plan, time};
 
 /// Bytes that are read at a time.
@@ -63,21 +63,11 @@ fn import(store: &Store, archive: impl Read, options: &ImportOptions, config: Co
         history: vec![History { created, comment, ..History::default() }],
         other: std::collections::BTreeMap::new(),
     };
-    let bytes = serde_json::to_vec(&image).map_err(|error| Error::document("configuration", error))?;
-    let id = store.put_blob(&lease, &bytes)?;
-    let manifest = plain_manifest(id.clone(), bytes.len() as u64, vec![blob]);
-    let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::document("manifest", error))?;
-    let digest = store.put_blob(&lease, &bytes)?;
-    let target = Descriptor::new(media::OCI_MANIFEST, digest, bytes.len() as u64);
-    match &options.name {
-        Some(name) => drop(store.tag(&lease, &name.clone().with_default_tag(), &target)?),
-        None => store.keep_target(&lease, &target)?,
-    }
-    Ok(id)
+    publish(store, &lease, &image, vec![blob], options.name.as_ref())
 }
 
 /// Writes an archive to a blob and unpacks it at the same time.
-fn receive(store: &Store, lease: &Lease, archive: impl Read) -> Result<(PendingLayer, Descriptor)> {
+pub(crate) fn receive(store: &Store, lease: &Lease, archive: impl Read) -> Result<(PendingLayer, Descriptor)> {
     let (feed, mut source) = feed();
     thread::scope(|scope| {
         let unpacker = scope.spawn(move || store.unpack_layer(lease, &mut source, &|_| {}));

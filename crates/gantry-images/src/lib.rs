@@ -6,6 +6,7 @@
 //! An image's id is the digest of its configuration, as Docker users expect. A name points to a manifest or an index.
 
 mod changes;
+mod commit;
 mod compress;
 mod diff;
 mod docs;
@@ -39,6 +40,7 @@ use gantry_distribution::Client;
 use gantry_store::Store;
 use tokio::sync::Semaphore;
 
+pub use commit::CommitOptions;
 pub use compress::{DEFAULT_GZIP, DEFAULT_ZSTD, Method, compress};
 pub use diff::{Change, ChangeKind};
 pub use docs::{Config, GraphDriver, HistoryEntry, Inspect, Metadata, Removed, RootFs, Summary};

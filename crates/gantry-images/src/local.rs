@@ -198,6 +198,18 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<(Local, Asked)> {
     index.map(|index| (list.swap_remove(index), Asked::Id)).ok_or_else(|| Error::NoSuchImage(shown(text)))
 }
 
+/// What a name points to, unless the text is an id, or no name that is here: what [`find`] would find first, without a look
+/// at all other images.
+pub(crate) fn named(store: &Store, text: &str) -> Result<Option<(Reference, Descriptor)>> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let Ok(name) = text.parse::<Reference>() else { return Ok(None) };
+    let name = name.with_default_tag();
+    Ok(store.image(&name)?.map(|target| (name, target)))
+}
+
 /// A name as Docker tells that there is none of it.
 fn shown(text: &str) -> String {
     text.parse::<Reference>()

@@ -68,10 +68,17 @@ impl Images {
         self.blocking("find", move |store| Ok(local::find(store, &name)?.0)).await
     }
 
-    /// The image to run for a name: that of the platform asked for, or of this host.
+    /// The image to run for a name: that of the platform asked for, or of this host. A name that is here costs one look,
+    /// however many images there are.
     pub async fn resolve(&self, name: &str, platform: Option<Platform>) -> Result<Loaded> {
         let name = name.to_owned();
-        self.blocking("resolve", move |store| Ok(pick(store, &name, platform.as_ref())?.1)).await
+        self.blocking("resolve", move |store| {
+            if let Some((name, target)) = local::named(store, &name)? {
+                return local::select(store, &name.familiar(), &target, platform.as_ref());
+            }
+            Ok(pick(store, &name, platform.as_ref())?.1)
+        })
+        .await
     }
 
     /// What images take on disk, and what could be freed.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::pipe;
 use crate::error::{Failure, Outcome};
-use crate::reply::{Reply, empty, ok, stream};
+use crate::reply::{Reply, empty, json as reply_json, ok, stream};
 use crate::request::Request;
 use crate::server::Api;
 
@@ -349,6 +349,25 @@ pub(crate) async fn load(api: &Api, request: Request) -> Outcome<Reply> {
             Err(error) => lines.error(&error),
         }
     }))
+}
+
+/// `POST /commit`.
+pub(crate) async fn commit(api: &Api, request: Request) -> Outcome<Reply> {
+    let (repository, tag) = (request.get("repo"), request.get("tag"));
+    let name = match (repository, tag) {
+        ("", _) => None,
+        (repository, "") => Some(reference(repository)?.with_default_tag()),
+        (repository, tag) => Some(reference(&format!("{repository}:{tag}"))?),
+    };
+    let asked = gantry_engine::Commit {
+        name,
+        author: request.get("author").to_owned(),
+        message: request.get("comment").to_owned(),
+        changes: request.all("changes").into_iter().map(str::to_owned).collect(),
+        pause: request.flag_or("pause", true),
+    };
+    let id = api.engine.commit(request.get("container"), asked).await?;
+    Ok(reply_json(StatusCode::CREATED, &json!({"Id": id.to_string()})))
 }
 
 /// `GET /distribution/NAME/json`.

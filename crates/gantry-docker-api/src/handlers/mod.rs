@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod network;

@@ -3,9 +3,14 @@
 //! A container may change its files at any moment, so every path is resolved by the kernel inside a root that is held by a
 //! descriptor, and what was opened is what is used.
 
+mod changes;
+mod copy;
+mod extract;
 pub(crate) mod tree;
 pub(crate) mod users;
 
+pub use changes::{Change, ChangeKind};
+pub use copy::PathStat;
 pub(crate) use tree::size;
 
 use std::fs::File;
@@ -15,10 +20,30 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+/// A path inside a root.
+pub(crate) struct InRoot<'a>(&'a [u8]);
+
+impl<'a> From<&'a str> for InRoot<'a> {
+    fn from(path: &'a str) -> Self {
+        Self(path.as_bytes())
+    }
+}
+
+impl<'a> From<&'a String> for InRoot<'a> {
+    fn from(path: &'a String) -> Self {
+        Self(path.as_bytes())
+    }
+}
+
 /// Opens a path inside a root: links lead nowhere else, and neither does `..`.
-pub(crate) fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<std::os::fd::OwnedFd, Errno> {
-    let relative = path.trim_start_matches('/');
-    let relative = if relative.is_empty() { "." } else { relative };
+pub(crate) fn open_in<'a>(
+    root: BorrowedFd<'_>,
+    path: impl Into<InRoot<'a>>,
+    flags: OFlags,
+) -> Result<std::os::fd::OwnedFd, Errno> {
+    let path = path.into().0;
+    let relative = &path[path.iter().take_while(|byte| **byte == b'/').count()..];
+    let relative = if relative.is_empty() { b"." } else { relative };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {

@@ -9,11 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use gantry_engine::cdi;
 use gantry_engine::profiles::Machine;
 use gantry_engine::settings::{
     DeviceSetting, Filter, Mapping, MountSetting, MountSource, Namespace, Namespaces, Reach, Settings,
 };
-use gantry_engine::spec::{self, Place, host};
+use gantry_engine::spec::{self, Place, host, options};
 use gantry_engine::userns::{self, Ranges};
 use gantry_store::Store;
 use rustix::fs::{CWD, Gid, Uid, chown};
@@ -82,6 +83,9 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         let _ = self.oci().args(["delete", "--force", &self.id]).output();
+        for below in ["data", "mnt"] {
+            let _ = rustix::mount::unmount(self.dir.join(below), rustix::mount::UnmountFlags::DETACH);
+        }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -161,6 +165,75 @@ fn devices() {
         settings.devices = devices;
     });
     assert_eq!(found, "written\n666:1:3");
+}
+
+#[test]
+fn devices_that_may_only_be_read() {
+    let bundle = Bundle::new();
+    let line = "busybox head -c 2 /dev/mine | busybox wc -c; busybox mknod /tmp/zero c 1 5; busybox mknod /tmp/mem c 1 1; \
+        for dev in /dev/mine /tmp/zero /tmp/mem; do echo x > $dev && echo $dev; done 2>/dev/null";
+    let found = bundle.run(line, |settings, _| {
+        let zero = |access: &str| gantry_engine::request::DeviceMapping {
+            host: "/dev/zero".to_owned(),
+            container: "/dev/mine".to_owned(),
+            permissions: access.to_owned(),
+        };
+        settings.devices = host::mapped(&zero("r")).unwrap();
+        let (major, minor) = (7, 0x1234);
+        settings.devices[0].device.major = 1;
+        settings.device_rules = vec![options::device_rule(&format!("b {major}:{minor} w")).unwrap()];
+    });
+    // What all containers may use stays theirs, and other devices can be made, but not used.
+    assert_eq!(found, "2\n/dev/mine\n/tmp/zero");
+}
+
+/// What is mounted below a shared mount outside is seen inside.
+#[test]
+fn mounts_are_handed_on() {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    let bundle = Bundle::new();
+    let data = bundle.dir.join("data");
+    let shared = mount("tmpfs", &data, "tmpfs", MountFlags::empty(), None)
+        .and_then(|()| mount_change(&data, MountPropagationFlags::SHARED));
+    let mut found = Vec::new();
+    for propagation in ["rshared", "rslave", ""] {
+        let line = "busybox grep ' /data ' /proc/self/mountinfo | busybox grep -c -E '(shared|master):'";
+        found.push(bundle.run(line, |settings, _| {
+            settings.mounts = bundle.bind();
+            if let MountSource::Bind { propagation: mode, .. } = &mut settings.mounts[0].source {
+                propagation.clone_into(mode);
+            }
+            let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            spec::check_propagation(settings, &mountinfo).unwrap();
+        }));
+    }
+    shared.unwrap();
+    assert_eq!(found, ["1", "1", "0"]);
+}
+
+#[test]
+fn devices_of_vendors() {
+    let bundle = Bundle::new();
+    let (dir, hook) = (bundle.dir.join("cdi"), bundle.dir.join("hooked"));
+    std::fs::create_dir_all(&dir).unwrap();
+    let text = format!(
+        "cdiVersion: 0.6.0\nkind: test.org/gpu\ndevices:\n- name: one\n  containerEdits:\n    env: [GPU=one]\n    \
+         deviceNodes:\n    - {{path: /dev/gpu0, hostPath: /dev/null}}\n    mounts:\n    - {{hostPath: {0}, \
+         containerPath: /gpu, options: [ro]}}\n    hooks:\n    - {{hookName: createRuntime, path: /bin/touch, \
+         args: [touch, {1}]}}\n",
+        bundle.dir.join("root/bin").display(),
+        hook.display(),
+    );
+    std::fs::write(dir.join("gpu.yaml"), text).unwrap();
+    let registry = cdi::Registry::read(&[dir]);
+    assert_eq!((registry.names().collect::<Vec<_>>(), registry.problems()), (vec!["test.org/gpu=one"], &[][..]));
+    let line =
+        "echo $GPU; echo x > /dev/gpu0 && echo written; busybox ls /gpu; busybox touch /gpu/x 2>/dev/null || echo ro";
+    let found = bundle.run(line, |settings, _| {
+        registry.give(&["test.org/gpu=one".to_owned()], settings, &cdi::host_device).unwrap();
+    });
+    assert_eq!(found, "one\nwritten\nbusybox\nsh\nro");
+    assert!(hook.exists());
 }
 
 /// In a user namespace root is nobody outside, and what it writes to a mount is root's outside all the same.

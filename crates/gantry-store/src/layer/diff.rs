@@ -53,6 +53,17 @@ pub fn archive(root: BorrowedFd<'_>, out: &mut dyn Write, options: impl Borrow<D
     run(root, out, *options.borrow(), false)
 }
 
+/// Writes one file, or a directory with all that is in it, as an archive under another name.
+pub fn archive_as(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], out: &mut dyn Write) -> Result<()> {
+    let hashed = Hashed { out, hash: Sha256::new(), size: 0 };
+    let writer = Writer::new(BufWriter::with_capacity(GATHERED, hashed));
+    let mut walk = Walk { writer, layer: false, links: HashMap::new(), buffer: vec![0; PIECE] };
+    walk.file(parent, name, path)?;
+    let buffered = walk.writer.finish().map_err(output)?;
+    let mut hashed = buffered.into_inner().map_err(|error| LayerError::Output(error.into_error()))?;
+    hashed.flush().map_err(LayerError::Output)
+}
+
 fn run(root: BorrowedFd<'_>, out: &mut dyn Write, options: DiffOptions, layer: bool) -> Result<(Digest, u64)> {
     let hashed = Hashed { out, hash: Sha256::new(), size: 0 };
     let writer = Writer::new(BufWriter::with_capacity(GATHERED, hashed));

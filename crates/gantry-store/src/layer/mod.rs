@@ -27,7 +27,7 @@ mod unpack;
 use gantry_model::digest::Digest;
 
 pub use compress::{Compression, Decompressed, decompress};
-pub use diff::{DiffOptions, archive, diff};
+pub use diff::{DiffOptions, archive, archive_as, diff};
 pub use error::LayerError;
 pub use settle::settle;
 pub use unpack::unpack;
