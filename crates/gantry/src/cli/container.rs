@@ -141,8 +141,11 @@ pub struct Start {
 #[derive(Clone, Debug, Args)]
 pub struct Stop {
     /// Names or ids of containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
     pub names: Vec<String>,
+    /// All that run
+    #[arg(short, long)]
+    pub all: bool,
     /// The signal that asks them
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
@@ -155,8 +158,11 @@ pub struct Stop {
 #[derive(Clone, Debug, Args)]
 pub struct Kill {
     /// Names or ids of containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
     pub names: Vec<String>,
+    /// All that run
+    #[arg(short, long)]
+    pub all: bool,
     /// The signal [default: KILL]
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
@@ -227,8 +233,11 @@ pub struct Update {
 #[derive(Clone, Debug, Args)]
 pub struct Rm {
     /// Names or ids of containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "all", conflicts_with = "all")]
     pub names: Vec<String>,
+    /// All that do not run; with --force all that there are
+    #[arg(short, long)]
+    pub all: bool,
     /// Kill those that run; a missing one is no error
     #[arg(short, long)]
     pub force: bool,

@@ -156,6 +156,81 @@ fn many_names_each_with_its_fate() {
 }
 
 #[test]
+fn all_of_them() {
+    let fake = Fake::new("1.45", one_container);
+    assert_eq!(fake.run("stop -a").out, "box\n");
+    let asked = fake.asked();
+    assert_eq!(
+        asked[0].what,
+        "GET /containers/json?all=1&filters=%7B%22status%22:%7B%22restarting%22:true%2C%22running%22:true%7D%7D"
+    );
+    assert_eq!(asked[1].what, "POST /containers/box/stop");
+    assert_eq!(fake.run("rm -af").err, "Error response from daemon: No such container: containers\n");
+    assert_eq!(fake.asked()[0].what, "GET /containers/json?all=1");
+    assert_eq!(fake.run("stop -a box").status, 2);
+    assert_eq!(fake.run("rm").status, 2);
+}
+
+/// A daemon with one image.
+fn one_image(asked: &Asked) -> Answer {
+    let id = format!("sha256:{}", "cd".repeat(32));
+    match asked.what.split('?').next().unwrap_or_default() {
+        "GET /images/json" => json(&format!(r#"[{{"Id":"{id}","RepoTags":["a:1","b:2"],"Created":1,"Size":1500}}]"#)),
+        "POST /images/create" if asked.what.contains("fromSrc") => json(&format!("{{\"status\":\"{id}\"}}\n")),
+        "POST /images/create" => json(
+            "{\"status\":\"Pulling from a\",\"id\":\"1\"}\r\n{\"status\":\"Downloading\",\"id\":\"x\",\"progressDetail\":{\"current\":1}}\r\n\
+             {\"status\":\"Pull complete\",\"progressDetail\":{},\"id\":\"x\"}\r\n{\"status\":\"Digest: sha256:1\"}\r\n",
+        ),
+        "POST /images/docker.io/library/a/push" => json(
+            "{\"status\":\"Preparing\",\"id\":\"x\"}\n{\"errorDetail\":{\"message\":\"denied\"},\"error\":\"denied\"}\n",
+        ),
+        "POST /images/load" => json("{\"stream\":\"Loaded image: a:1\\n\"}\n"),
+        "DELETE /images/a:1" => json(r#"[{"Untagged":"a:1"},{"Deleted":"sha256:1"}]"#),
+        "GET /images/get" => Answer::Bytes(200, "Content-Type: application/x-tar\r\n", b"archive".to_vec()),
+        "GET /images/a/history" => {
+            json(&format!(r#"[{{"Id":"{id}","Created":1,"CreatedBy":"CMD","Size":5,"Comment":"c"}}]"#))
+        }
+        "POST /images/prune" => json(r#"{"ImagesDeleted":[{"Deleted":"sha256:1"}],"SpaceReclaimed":1500}"#),
+        _ => Answer::Json(404, r#"{"message":"No such image"}"#.to_owned()),
+    }
+}
+
+#[test]
+fn images() {
+    let fake = Fake::new("1.45", one_image);
+    let check = |line: &str, status: i32, out: &str, asked: &str| {
+        let said = fake.run(line);
+        assert_eq!((said.status, said.out.as_str()), (status, out), "{line}: {}", said.err);
+        let seen = fake.asked();
+        assert_eq!(seen.last().map(|one| one.what.as_str()), Some(asked), "{line}");
+    };
+    check("images --format {{.Repository}}:{{.Tag}}:{{.Size}}", 0, "a:1:1.5kB\nb:2:1.5kB\n", "GET /images/json");
+    check(
+        "pull a:1",
+        0,
+        "1: Pulling from a\nx: Pull complete\nDigest: sha256:1\ndocker.io/library/a:1\n",
+        "POST /images/create?fromImage=docker.io%2Flibrary%2Fa&tag=1",
+    );
+    check("pull -q a:1", 0, "docker.io/library/a:1\n", "POST /images/create?fromImage=docker.io%2Flibrary%2Fa&tag=1");
+    check("push a:1", 1, "x: Preparing\n", "POST /images/docker.io/library/a/push?tag=1");
+    check("rmi a:1", 0, "Untagged: a:1\nDeleted: sha256:1\n", "DELETE /images/a:1");
+    check("save a b", 0, "archive", "GET /images/get?names=a&names=b");
+    check("history -H=false -q a", 0, "cdcdcdcdcdcd\n", "GET /images/a/history");
+    check(
+        "image prune -af",
+        0,
+        "Deleted Images:\ndeleted: sha256:1\n\nTotal reclaimed space: 1.5kB\n",
+        "POST /images/prune?filters=%7B%22dangling%22:%7B%22false%22:true%7D%7D",
+    );
+    let archive = fake.world.write("x.tar", b"some archive");
+    let id = format!("sha256:{}\n", "cd".repeat(32));
+    check(&format!("import {archive} c:3"), 0, &id, "POST /images/create?fromSrc=-&repo=docker.io%2Flibrary%2Fc&tag=3");
+    let said = fake.run(&format!("load -i {archive}"));
+    assert_eq!((said.status, said.out.as_str()), (0, "Loaded image: a:1\n"));
+    assert_eq!(fake.asked()[0].body, "some archive");
+}
+
+#[test]
 fn what_programs_get() {
     let fake = Fake::new("1.45", one_container);
     assert!(fake.run("ps --json").out.contains(r#""Health":"healthy""#));

@@ -8,4 +8,5 @@ mod fake;
 mod images;
 mod refused;
 mod registry;
+mod tls;
 mod world;

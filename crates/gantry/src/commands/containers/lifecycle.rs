@@ -1,5 +1,7 @@
 //! What is done with containers by their names, one after the other or many at once.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, stream};
 use serde_json::Value as Json;
 
@@ -8,10 +10,15 @@ use crate::client::{Client, Request, Target};
 use crate::context::Context;
 use crate::create;
 use crate::failure::{Failure, Outcome, clean};
+use crate::template::Value;
 use crate::terminal;
 
 /// How many containers are dealt with at once.
 const AT_ONCE: usize = 50;
+/// The states of containers that run.
+const RUNNING: &[&str] = &["running", "restarting"];
+/// The states of containers that do not.
+const ENDED: &[&str] = &["created", "exited", "dead"];
 
 /// Does one thing with each; shows the names of those that it was done with, in order, and says of the others why not.
 async fn each<F: Future<Output = Outcome>>(names: &[String], at_once: usize, work: impl Fn(String) -> F) -> Outcome {
@@ -38,6 +45,23 @@ async fn post(client: &Client, target: Target) -> Outcome {
 
 fn action(name: &str, action: &str) -> Target {
     Target::new(&["containers", name, action])
+}
+
+/// The names that were given; with `all` those of everything that is in one of these states.
+async fn named(client: &Client, given: &[String], all: bool, states: &[&str]) -> Outcome<Vec<String>> {
+    if !all {
+        return Ok(given.to_vec());
+    }
+    let states: BTreeMap<&str, bool> = states.iter().map(|state| (*state, true)).collect();
+    let target = Target::new(&["containers", "json"]).flag("all", true);
+    let target = if states.is_empty() {
+        target
+    } else {
+        target.with("filters", &serde_json::to_string(&BTreeMap::from([("status", states)]))?)
+    };
+    let found = client.json(Request::get(target)).await?;
+    let name = |one: &Value| one.list("Names").first().map(|name| name.to_string().trim_start_matches('/').to_owned());
+    Ok(found.items().iter().filter_map(name).collect())
 }
 
 /// Starts containers.
@@ -76,7 +100,8 @@ pub fn start(context: &Context, args: &Start) -> Outcome {
 pub fn stop(context: &Context, args: &Stop, what: &str) -> Outcome {
     let time = args.time.map(|time| time.to_string());
     context.ask(async |client| {
-        each(&args.names, AT_ONCE, |name| {
+        let names = named(client, &args.names, args.all, RUNNING).await?;
+        each(&names, AT_ONCE, |name| {
             let target = action(&name, what).maybe("signal", args.signal.as_deref()).maybe("t", time.as_deref());
             post(client, target)
         })
@@ -88,7 +113,8 @@ pub fn stop(context: &Context, args: &Stop, what: &str) -> Outcome {
 pub fn kill(context: &Context, args: &Kill) -> Outcome {
     context.ask(async |client| {
         let target = |name: &str| action(name, "kill").maybe("signal", args.signal.as_deref());
-        each(&args.names, AT_ONCE, |name| post(client, target(&name))).await
+        let names = named(client, &args.names, args.all, RUNNING).await?;
+        each(&names, AT_ONCE, |name| post(client, target(&name))).await
     })
 }
 
@@ -167,8 +193,10 @@ pub fn remove(context: &Context, args: &Rm) -> Outcome {
                 client.bytes(Request::delete(target)).await.map(drop)
             }
         };
-        let mut outcomes = stream::iter(args.names.iter().map(work)).buffered(AT_ONCE);
-        for name in &args.names {
+        let states: &[&str] = if args.force { &[] } else { ENDED };
+        let names = named(client, &args.names, args.all, states).await?;
+        let mut outcomes = stream::iter(names.iter().map(work)).buffered(AT_ONCE);
+        for name in &names {
             match outcomes.next().await {
                 Some(Ok(())) => terminal::print(&format!("{name}\n"))?,
                 Some(Err(failure @ Failure::Error(_))) => return Err(failure),
