@@ -156,6 +156,12 @@ fn permitted(status: &str) -> Option<CapSet> {
     u64::from_str_radix(line.trim(), 16).ok().map(CapSet)
 }
 
+/// How this process's score for want of memory is adjusted: engines are often spared by it, and containers are not to be.
+pub fn oom_score_adj() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Files of this machine that tell others what it does: how hot each of its processors is.
 pub fn telling() -> Vec<String> {
     const CPUS: &CStr = c"/sys/devices/system/cpu";

@@ -49,6 +49,8 @@ pub struct Place {
     pub masked: Vec<String>,
     /// Kernel parameters of a network that is the container's alone, or its sandbox's ([`host::sysctls`]).
     pub sysctls: BTreeMap<String, String>,
+    /// How this process's score for want of memory is adjusted, which containers do not inherit ([`host::oom_score_adj`]).
+    pub oom_score_adj: i32,
     /// Directory of the sandbox's `/dev/shm`, if its containers share one.
     pub shm: Option<String>,
 }
@@ -111,7 +113,7 @@ fn process(settings: &Settings, place: &Place, capabilities: Capabilities) -> Re
         no_new_privileges: security.no_new_privileges,
         apparmor_profile: apparmor,
         selinux_label: security.selinux_label.clone(),
-        oom_score_adj: settings.oom_score_adj,
+        oom_score_adj: settings.oom_score_adj.or((place.oom_score_adj != 0).then_some(0)),
         ..Process::default()
     })
 }

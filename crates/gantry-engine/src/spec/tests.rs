@@ -30,6 +30,7 @@ fn place() -> Place {
         sysctls: [("net.ipv4.ping_group_range", "0 1"), ("net.ipv4.ip_unprivileged_port_start", "0")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
+        oom_score_adj: 0,
         shm: None,
     }
 }
@@ -340,6 +341,19 @@ fn filters_and_profiles() {
     check(&["seccomp=builtin", "apparmor=mine"], true, Some("accept"), ["mine", "mine"]);
     let own = r#"seccomp={"defaultAction":"A","syscalls":[{"name":"x","action":"B"}]}"#;
     check(&[own], false, Some("x"), ["gantry-default", ""]);
+}
+
+#[test]
+fn scores_for_want_of_memory() {
+    let check = |asked: Option<i32>, own: i32, expect: Option<i32>| {
+        let settings = Settings { oom_score_adj: asked, ..settings() };
+        let place = Place { oom_score_adj: own, ..place() };
+        assert_eq!(build(&settings, &place).unwrap().process.unwrap().oom_score_adj, expect, "{asked:?} {own}");
+    };
+    check(None, 0, None);
+    check(None, -500, Some(0));
+    check(Some(100), -500, Some(100));
+    check(Some(0), 0, Some(0));
 }
 
 #[test]
