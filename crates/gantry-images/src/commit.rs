@@ -4,14 +4,21 @@ use std::thread;
 
 use gantry_model::digest::Digest;
 use gantry_model::image::{ContainerConfig, Descriptor, History, ImageConfig, media};
+use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
+use gantry_store::layer::DiffOptions;
 use gantry_store::{Lease, PendingLayer, Store};
 
 use crate::error::{Error, Result};
 use crate::import::receive;
-use crate::local::select;
+use crate::local::{Loaded, select};
 use crate::save::plain_manifest;
-use crate::{Images, LEASE, changes, time};
+use crate::{Images, LEASE, changes, plan, time};
+
+/// Fields of older configurations that tell of one container or build, and would be false of an image made from it.
+const OF_ONE_IMAGE: [&str; 6] = ["container", "container_config", "docker_version", "id", "parent", "throwaway"];
+/// Beginning of the names of fields that tell of one build.
+const OF_ONE_BUILD: &str = "moby.buildkit.";
 
 /// What becomes of a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -26,11 +33,17 @@ pub struct CommitOptions {
     pub created_by: String,
     /// Changes of the configuration: `CMD ["sh"]`.
     pub changes: Vec<String>,
+    /// Files that do not belong to it if they are empty: places of what was mounted in the container.
+    pub places: &'static [&'static str],
 }
 
 impl Images {
     /// Makes an image of what was written to a snapshot on top of the image that it stands on; none for one that began
-    /// empty. Returns the new image's id.
+    /// empty. Returns the new image's id. What writes to the snapshot should be paused meanwhile.
+    ///
+    /// # Errors
+    /// The snapshot or the image below it is not here, the snapshot stands on other layers than that image has, or a change
+    /// cannot be made.
     pub async fn commit(
         &self,
         key: &str,
@@ -62,15 +75,18 @@ fn commit(
     if let Some(parent) = parent {
         lease.hold_target(parent)?;
     }
-    let (pending, blob) = pack(store, &lease, key)?;
+    let top = below.as_ref().and_then(Loaded::top);
+    let snapshot = store.snapshot(key)?.ok_or_else(|| Error::invalid("snapshot", key, "it is not in the store"))?;
+    if snapshot.chain() != top.as_ref() {
+        return Err(Error::invalid("snapshot", key, "it stands on other layers than the image that was given with it"));
+    }
+    let (pending, blob) = pack(store, &lease, key, options.places)?;
     let diff_id = pending.diff_id().clone();
     store.note_blob(&diff_id, &blob)?;
-    let top = below.as_ref().and_then(crate::Loaded::top);
     store.commit_layer(&lease, top.as_ref(), pending)?;
     let created = Some(time::format(store.now()));
-    let mut image = below.as_ref().map(|below| below.config.clone()).unwrap_or_default();
-    let mut layers = below.map(|below| below.manifest.layers).unwrap_or_default();
-    layers.push(blob);
+    let new = || ImageConfig { platform: Platform::host(), ..ImageConfig::default() };
+    let mut image = below.as_ref().map_or_else(new, |below| below.config.clone());
     image.config = config;
     image.created.clone_from(&created);
     image.author.clone_from(&options.author);
@@ -83,7 +99,20 @@ fn commit(
         comment: options.message.clone(),
         empty_layer: false,
     });
+    image.other.retain(|name, _| !OF_ONE_IMAGE.contains(&name.as_str()) && !name.starts_with(OF_ONE_BUILD));
+    let layers = layers(below.as_ref(), blob);
     publish(store, &lease, &image, layers, options.name.as_ref())
+}
+
+/// The blobs of the new image's layers, with the media types that belong into an OCI manifest.
+fn layers(below: Option<&Loaded>, top: Descriptor) -> Vec<Descriptor> {
+    let below = below.map_or(&[][..], |below| &below.manifest.layers).iter().cloned().map(|mut layer| {
+        if let (Some(how), true) = (plan::compression(&layer.media_type), layer.media_type.contains("docker")) {
+            plan::layer_type(media::OCI_MANIFEST, how).clone_into(&mut layer.media_type);
+        }
+        layer
+    });
+    below.chain([top]).collect()
 }
 
 /// Keeps an image of these layers, under a name or without one. Returns its id.
@@ -108,10 +137,17 @@ pub(crate) fn publish(
 }
 
 /// Writes what is in a snapshot to a blob, and unpacks it as a layer at the same time.
-fn pack(store: &Store, lease: &Lease, key: &str) -> Result<(PendingLayer, Descriptor)> {
+fn pack(
+    store: &Store,
+    lease: &Lease,
+    key: &str,
+    places: &'static [&'static str],
+) -> Result<(PendingLayer, Descriptor)> {
     let (reader, mut writer) = std::io::pipe().map_err(Error::io("make a pipe"))?;
     thread::scope(|scope| {
-        let packer = scope.spawn(move || store.diff_snapshot(key, &mut writer).map(drop));
+        let packer = scope.spawn(move || {
+            store.diff_snapshot_with(key, DiffOptions { places, ..DiffOptions::default() }, &mut writer).map(drop)
+        });
         let received = receive(store, lease, reader);
         let packed = packer.join().map_err(|_| Error::Task("commit"))?;
         match (received, packed) {

@@ -129,10 +129,19 @@ impl Store {
 
     /// Writes what was changed in a snapshot as an archive. Returns its digest and size.
     pub fn diff_snapshot(&self, key: &str, out: &mut dyn Write) -> Result<(Digest, u64)> {
+        self.diff_snapshot_with(key, layer::DiffOptions::default(), out)
+    }
+
+    /// The same with options.
+    pub fn diff_snapshot_with(
+        &self,
+        key: &str,
+        options: layer::DiffOptions,
+        out: &mut dyn Write,
+    ) -> Result<(Digest, u64)> {
         let snapshot = self.snapshot(key)?.ok_or_else(|| Error::missing("snapshot", key))?;
         let upper = snapshot.open_upper()?;
-        layer::diff(upper.as_fd(), out, layer::DiffOptions::default())
-            .map_err(|error| self.layer_error("pack a snapshot", error))
+        layer::diff(upper.as_fd(), out, options).map_err(|error| self.layer_error("pack a snapshot", error))
     }
 
     /// What a snapshot takes on disk beyond its layers.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod archives;
+mod commit;
 mod crash;
 mod kit;
 mod manage;

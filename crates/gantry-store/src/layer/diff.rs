@@ -32,11 +32,13 @@ const DEPENDENT: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.me
 pub struct DiffOptions {
     /// Whether there is an entry for the root itself, `./`, which carries its owner, mode and attributes.
     pub root: bool,
+    /// Files that are left out if they are empty: places that were made for what was mounted on them.
+    pub places: &'static [&'static str],
 }
 
 impl Default for DiffOptions {
     fn default() -> Self {
-        Self { root: true }
+        Self { root: true, places: &[] }
     }
 }
 
@@ -57,7 +59,7 @@ pub fn archive(root: BorrowedFd<'_>, out: &mut dyn Write, options: impl Borrow<D
 pub fn archive_as(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], out: &mut dyn Write) -> Result<()> {
     let hashed = Hashed { out, hash: Sha256::new(), size: 0 };
     let writer = Writer::new(BufWriter::with_capacity(GATHERED, hashed));
-    let mut walk = Walk { writer, layer: false, links: HashMap::new(), buffer: vec![0; PIECE] };
+    let mut walk = Walk { writer, layer: false, links: HashMap::new(), buffer: vec![0; PIECE], places: &[] };
     walk.file(parent, name, path)?;
     let buffered = walk.writer.finish().map_err(output)?;
     let mut hashed = buffered.into_inner().map_err(|error| LayerError::Output(error.into_error()))?;
@@ -67,7 +69,7 @@ pub fn archive_as(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], out: &mut dy
 fn run(root: BorrowedFd<'_>, out: &mut dyn Write, options: DiffOptions, layer: bool) -> Result<(Digest, u64)> {
     let hashed = Hashed { out, hash: Sha256::new(), size: 0 };
     let writer = Writer::new(BufWriter::with_capacity(GATHERED, hashed));
-    let mut walk = Walk { writer, layer, links: HashMap::new(), buffer: vec![0; PIECE] };
+    let mut walk = Walk { writer, layer, links: HashMap::new(), buffer: vec![0; PIECE], places: options.places };
     if options.root {
         let kernel = |errno| LayerError::kernel("read", b"/")(errno);
         let stat = tree::look(root, b".").map_err(kernel)?;
@@ -94,6 +96,8 @@ struct Walk<'a> {
     /// First name of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// Empty files that are left out.
+    places: &'static [&'static str],
 }
 
 impl Walk<'_> {
@@ -119,6 +123,9 @@ impl Walk<'_> {
             }
         }
         let Some(mut entry) = describe(parent, name, &stat, path).map_err(kernel)? else { return Ok(()) };
+        if entry.kind == Kind::File && entry.size == 0 && self.places.iter().any(|place| place.as_bytes() == path) {
+            return Ok(());
+        }
         let opaque = self.take_overlay(&mut entry)?;
         if entry.kind == Kind::Directory {
             entry.path.push(b'/');
