@@ -42,6 +42,7 @@ impl Engine {
             message: some(&commit.message),
             created_by: crate::merge::words(&record.config).join(" "),
             changes: commit.changes,
+            places: &crate::files::PLACES,
         };
         let parent = record.image.as_ref().map(|image| &image.manifest);
         let made = self.images().commit(&container.id, parent, image_config(&record.config), options).await;

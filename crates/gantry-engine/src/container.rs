@@ -29,6 +29,9 @@ pub struct Record {
     pub network: Network,
     /// The sandbox that it is in, by id; its own has its own id.
     pub sandbox: String,
+    /// Whether it is a sandbox, and of which kind.
+    #[serde(default)]
+    pub infra: Option<crate::sandbox::SandboxRecord>,
     /// What is mounted in it: all volumes have names, all paths are absolute.
     pub mounts: Vec<Mount>,
     /// The front door's own document.

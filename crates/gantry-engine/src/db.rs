@@ -25,8 +25,6 @@ pub(crate) enum Table {
     States,
     /// Networks, by id.
     Networks,
-    /// Sandboxes that stand by themselves, by id.
-    Sandboxes,
     /// What concerns the engine.
     Meta,
 }
@@ -37,7 +35,6 @@ impl Table {
             Self::Containers => "containers",
             Self::States => "states",
             Self::Networks => "networks",
-            Self::Sandboxes => "sandboxes",
             Self::Meta => "meta",
         })
     }

@@ -189,14 +189,16 @@ impl Engine {
 
     /// All containers as they are now, the newest first.
     pub fn containers(&self) -> Vec<View> {
-        let mut all: Vec<View> = self.read().all().iter().map(|container| self.view(container)).collect();
+        let all = self.read().all();
+        let all = all.iter().filter(|container| container.record().infra.is_none());
+        let mut all: Vec<View> = all.map(|container| self.view(container)).collect();
         all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));
         all
     }
 
     /// How many containers are in which state.
     pub fn counts(&self) -> Counts {
-        Counts::of(&self.read().all())
+        Counts::of(self.read().all().iter().filter(|container| container.record().infra.is_none()))
     }
 
     /// The events that are remembered, the oldest first, and those from now on.

@@ -195,9 +195,10 @@ pub struct Counts {
 
 impl Counts {
     /// Counts.
-    pub(crate) fn of(containers: &[Arc<Container>]) -> Self {
-        let mut counts = Self { all: containers.len(), ..Self::default() };
+    pub(crate) fn of<'a>(containers: impl Iterator<Item = &'a Arc<Container>>) -> Self {
+        let mut counts = Self::default();
         for container in containers {
+            counts.all += 1;
             match container.state().status {
                 Status::Running => counts.running += 1,
                 Status::Paused => counts.paused += 1,

@@ -48,6 +48,7 @@ impl Engine {
                     openat(CWD, &snapshot.upper(), flags, Mode::empty()).context(|| "open a snapshot".to_owned())?;
                 let mut changes = Vec::new();
                 walk(upper.as_fd(), Some(below.as_fd()), "", 0, &mut changes)?;
+                without_places(&mut changes);
                 Ok(changes)
             });
             store.remove_snapshot(&key)?;
@@ -56,6 +57,20 @@ impl Engine {
             Ok(changes)
         })
         .await
+    }
+}
+
+/// Leaves out the files that a container's own are mounted on, and directories that nothing else was done to.
+fn without_places(changes: &mut Vec<Change>) {
+    let is_place = |path: &str| super::PLACES.iter().any(|place| path.strip_prefix('/') == Some(place));
+    changes.retain(|change| change.kind == ChangeKind::Deleted || !is_place(&change.path));
+    for place in super::PLACES {
+        let Some((above, _)) = place.rsplit_once('/') else { continue };
+        let above = format!("/{above}");
+        let below = format!("{above}/");
+        if !changes.iter().any(|change| change.path.starts_with(&below)) {
+            changes.retain(|change| change.path != above);
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Engine {
                 let base = name_of(&path);
                 return match base.as_str() {
                     "." | "/" => {
-                        let options = layer::DiffOptions { root: true };
+                        let options = layer::DiffOptions { root: true, ..layer::DiffOptions::default() };
                         layer::archive(below.as_fd(), &mut out, options).map(drop).map_err(failed)
                     }
                     base => layer::archive_as(below.as_fd(), b".", base.as_bytes(), &mut out).map_err(failed),

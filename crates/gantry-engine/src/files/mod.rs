@@ -20,6 +20,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+/// Files of every container that its own are mounted on, from its root.
+pub(crate) const PLACES: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "sbin/gantry-init"];
+
 /// A path inside a root.
 pub(crate) struct InRoot<'a>(&'a [u8]);
 

@@ -62,7 +62,7 @@ pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || {
             let mut writer = writer;
-            layer::archive(from.as_fd(), &mut writer, DiffOptions { root: true }).map(drop)
+            layer::archive(from.as_fd(), &mut writer, DiffOptions { root: true, ..DiffOptions::default() }).map(drop)
         });
         let unpacked = layer::unpack(&mut reader, to.as_fd(), &Options::default(), &|_| {});
         // Whoever still writes learns that nobody reads.

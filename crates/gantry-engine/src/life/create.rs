@@ -34,6 +34,7 @@ impl Engine {
     /// # Errors
     /// Its image is not here, its name is taken, or what was asked for makes no sense. Nothing is left of it.
     pub async fn create(&self, request: CreateContainer) -> Result<Made> {
+        let request = self.into_sandbox(request)?;
         let id = names::id()?;
         let name = self.take_name(request.name.as_deref(), &id)?;
         let made = self.make(request, &id, &name).await;
@@ -113,6 +114,7 @@ impl Engine {
             host: request.host,
             network: request.network,
             sandbox: request.sandbox.unwrap_or_else(|| id.to_owned()),
+            infra: None,
             mounts: Vec::new(),
             origin: request.origin,
         })
@@ -210,7 +212,7 @@ impl Engine {
     }
 
     /// Removes what was made on the disk for a container that is not to be.
-    pub(super) async fn clear(&self, id: &str) {
+    pub(crate) async fn clear(&self, id: &str) {
         let (store, key, dir) = (self.images().store().clone(), id.to_owned(), self.root_dir(id));
         let cleared = blocking(move || {
             match store.remove_snapshot(&key) {

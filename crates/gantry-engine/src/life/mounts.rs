@@ -21,6 +21,23 @@ use crate::volumes::{Volume, Volumes};
 /// Where mounts are that are made for one run, below its directory.
 pub(super) const PLACE: &str = "mounts";
 
+/// Where the shared memory of a container is that others may join.
+pub(super) const SHM: &str = "shm";
+/// Bytes of it, if nothing is said.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Makes the shared memory of a container that others may join.
+pub(super) fn shared_memory(run: &Path, size: u64) -> Result<()> {
+    use rustix::mount::{MountFlags, mount};
+    let at = run.join(SHM);
+    rootfs::unmount_all(&at)?;
+    make_dir(&at)?;
+    let options = format!("mode=1777,size={}", if size == 0 { SHM_SIZE } else { size });
+    let options = std::ffi::CString::new(options).map_err(|_| Error::Invalid("a size has a NUL".to_owned()))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("shm", &at, "tmpfs", flags, Some(options.as_c_str())).context(|| format!("mount at {}", at.display()))
+}
+
 /// What the mounts of a container are made with.
 pub(super) struct Mounting<'a> {
     /// The record.
@@ -138,6 +155,7 @@ fn view_key(id: &str, number: usize) -> String {
 
 /// Takes away the mounts of a run.
 pub(super) fn clear(store: &Store, id: &str, run: &Path) -> Result<()> {
+    rootfs::unmount_all(&run.join(SHM))?;
     let place = run.join(PLACE);
     let names = match std::fs::read_dir(&place) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<PathBuf>>(),

@@ -11,7 +11,7 @@ use gantry_model::monitor::{Attach, Launch, LogFile};
 
 use crate::bundle::{self, Found};
 use crate::cdi;
-use crate::container::{Record, Status};
+use crate::container::{Endpoint, Record, Status};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
 use crate::files::users;
@@ -19,6 +19,7 @@ use crate::monitor::{self, Connection};
 use crate::network::Joined;
 use crate::request::{MountKind, NetworkMode, Sharing};
 use crate::rootfs;
+use crate::sandbox;
 use crate::settings::{Namespace, Settings};
 use crate::spec::{self, Place};
 use crate::table::{Container, lock};
@@ -81,6 +82,7 @@ impl Engine {
     async fn prepare(&self, container: &Arc<Container>) -> Result<Launch> {
         let record = container.record();
         let joined = self.join(container).await?;
+        self.tell_of_networks(container, &joined.endpoints, "connect");
         container.change(|state| {
             state.endpoints = joined.endpoints.iter().cloned().collect();
             state.ports.clone_from(&joined.ports);
@@ -132,11 +134,14 @@ impl Engine {
         }
     }
 
-    /// The shared memory of another container whose IPC namespace this one joins.
+    /// The shared memory of a container that others may join, or of the other whose IPC namespace this one joins.
     fn shm_of(&self, record: &Record) -> Option<String> {
-        let Sharing::Container(other) = &record.host.ipc else { return None };
-        let pid = self.find(other).ok()?.state().pid;
-        (pid != 0).then(|| format!("/proc/{pid}/root/dev/shm"))
+        let whose = match &record.host.ipc {
+            Sharing::Shareable => record.id.clone(),
+            Sharing::Container(other) => self.find(other).ok()?.id.clone(),
+            _ => return None,
+        };
+        Some(self.run_dir(&whose).join(mounts::SHM).display().to_string())
     }
 
     /// The namespaces that a container joins or has to itself.
@@ -174,9 +179,12 @@ impl Engine {
             _ => record.id.clone(),
         };
         let dir = self.root_dir(&whose);
-        ["hosts", "hostname", "resolv.conf"]
-            .map(|name| (dir.join(name).display().to_string(), format!("/etc/{name}")))
-            .into()
+        let own = ["hosts", "hostname", "resolv.conf"];
+        let mut files = Vec::from(own.map(|name| (dir.join(name).display().to_string(), format!("/etc/{name}"))));
+        if record.infra.is_some() {
+            files.push((self.0.options.runtime.display().to_string(), sandbox::PROGRAM.to_owned()));
+        }
+        files
     }
 
     /// Starts the monitor, gives it those who are attached, and lets the process go.
@@ -229,9 +237,20 @@ impl Engine {
         }
     }
 
+    /// Tells of the networks that a container came into or left.
+    fn tell_of_networks(&self, container: &Container, endpoints: &[(String, Endpoint)], action: &str) {
+        for (_, endpoint) in endpoints {
+            if let Ok(network) = self.0.networks.find(&endpoint.network_id) {
+                self.tell_of_network(&network, action, &container.id);
+            }
+        }
+    }
+
     /// Takes the network and the mounts of a container away that does not run.
     pub(super) async fn clear_mounts(&self, container: &Arc<Container>) {
         self.leave(container).await;
+        let left: Vec<_> = container.state().endpoints.clone().into_iter().collect();
+        self.tell_of_networks(container, &left, "disconnect");
         container.change(|state| {
             state.endpoints.clear();
             state.ports.clear();
@@ -281,6 +300,7 @@ pub(super) fn remove_run_dir(dir: &Path) -> Result<()> {
     };
     done(std::fs::remove_dir(dir.join("rootfs")))
         .and_then(|()| done(std::fs::remove_dir(dir.join(mounts::PLACE))))
+        .and_then(|()| done(std::fs::remove_dir(dir.join(mounts::SHM))))
         .and_then(|()| done(std::fs::remove_dir_all(dir)))
         .context(|| format!("remove {}", dir.display()))
 }
@@ -321,6 +341,9 @@ impl Work {
         rootfs::unmount_all(&rootfs)?;
         mounts::clear(&self.store, &self.record.id, &self.run)?;
         let root = rootfs::mount(&self.store, &self.record.id, &rootfs)?;
+        if self.record.host.ipc == Sharing::Shareable {
+            mounts::shared_memory(&self.run, self.record.host.shm_size)?;
+        }
         let (config, host) = (&self.record.config, &self.record.host);
         let found = found_user(&rootfs, &config.user, &host.groups)?;
         let found = Found {

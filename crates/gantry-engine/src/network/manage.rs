@@ -382,7 +382,7 @@ impl Engine {
         Ok(())
     }
 
-    fn tell_of_network(&self, network: &NetworkRecord, action: &str, container: &str) {
+    pub(crate) fn tell_of_network(&self, network: &NetworkRecord, action: &str, container: &str) {
         let more = [
             ("container".to_owned(), container.to_owned()),
             ("name".to_owned(), network.name().to_owned()),

@@ -34,7 +34,8 @@ impl Place {
 
     pub fn options(&self) -> Options {
         let program = std::env::current_exe().unwrap();
-        let runtime = program.ancestors().nth(2).unwrap().join("gantry-oci");
+        let beside = || program.ancestors().nth(2).unwrap().join("gantry-oci");
+        let runtime = std::env::var_os("GANTRY_OCI").map_or_else(beside, PathBuf::from);
         assert!(runtime.exists(), "{} is missing: cargo build -p gantry-oci", runtime.display());
         Options {
             root: self.path.join("root"),

@@ -4,3 +4,5 @@ mod configurations;
 mod kit;
 mod life;
 mod network;
+mod sandbox;
+mod volumes;

@@ -1,0 +1,150 @@
+//! Volumes and files of containers.
+
+use gantry_engine::request::{MountKind, MountRequest, RemoveOptions, WaitFor};
+use gantry_engine::{ChangeKind, CreateVolume, Engine};
+
+use crate::kit::{Place, in_own_network, run, shell};
+
+fn mount(kind: MountKind, source: &str, target: &str) -> MountRequest {
+    MountRequest { kind, source: source.to_owned(), target: target.to_owned(), ..MountRequest::default() }
+}
+
+#[test]
+fn volumes_outlive_containers() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let mut request = shell("ls /etc /data; echo kept > /data/file");
+        request.host.binds = vec!["data:/data".to_owned(), "etc:/etc2".to_owned()];
+        let (code, out, err) = run(&engine, request).await;
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let mut request = shell("cat /data/file; ls /bin2 | grep -c busybox; touch /ro/x");
+        request.host.binds = vec!["data:/data".to_owned(), "data:/ro:ro".to_owned()];
+        // What the image has at the place is in a new volume.
+        request.host.mounts = vec![mount(MountKind::Volume, "", "/bin2"), mount(MountKind::Image, "busybox", "/image")];
+        request.config.volumes.insert("/anonymous".to_owned());
+        let id = engine.create(request).await.unwrap().id;
+        let names: Vec<String> = engine.volumes().iter().map(|volume| volume.name.clone()).collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+        let ended = engine.wait(&id, WaitFor::NextExit).unwrap();
+        engine.start(&id).await.unwrap();
+        assert_eq!(ended.await.unwrap().code, 1);
+        let error = engine.remove_volume("data", false).await.unwrap_err().to_string();
+        assert!(error.contains("volume is in use"), "{error}");
+        engine.remove(&id, RemoveOptions { force: false, volumes: true }).await.unwrap();
+        let names: Vec<String> = engine.volumes().iter().map(|volume| volume.name.clone()).collect();
+        assert_eq!(names, ["data", "etc"]);
+        engine.close().await;
+        let engine = place.open().await;
+        assert_eq!(engine.volume("data").unwrap().name, "data");
+        engine.remove_volume("data", false).await.unwrap();
+        assert!(engine.volume("data").unwrap_err().is_missing());
+        let asked = CreateVolume { name: "../up".to_owned(), ..CreateVolume::default() };
+        assert!(engine.create_volume(asked).await.is_err());
+        engine.close().await;
+    });
+}
+
+#[test]
+fn content_of_the_image_goes_into_a_new_volume() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let mut request = shell("ls /bin/busybox && touch /bin/new");
+        request.host.mounts = vec![mount(MountKind::Volume, "bins", "/bin")];
+        assert_eq!(run(&engine, request).await.0, 0);
+        let data = engine.volume("bins").unwrap().mountpoint.clone();
+        assert!(std::path::Path::new(&data).join("new").exists());
+        let mut request = shell("true");
+        request.host.mounts = vec![MountRequest { no_copy: true, ..mount(MountKind::Volume, "empty", "/etc") }];
+        assert_eq!(run(&engine, request).await.0, 0);
+        let data = engine.volume("empty").unwrap().mountpoint.clone();
+        assert!(!std::path::Path::new(&data).join("passwd").exists());
+        engine.close().await;
+    });
+}
+
+async fn archived(engine: &Engine, id: &str, path: &str) -> Vec<String> {
+    let file = std::env::temp_dir().join(format!("gantry-engine-{}-{id}", std::process::id()));
+    engine.archive(id, path, std::fs::File::create(&file).unwrap()).await.unwrap();
+    let listed = std::process::Command::new("tar").arg("tf").arg(&file).output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    String::from_utf8(listed.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn files_go_in_and_out() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let line = "mkdir -p /d/e; echo x > /d/e/f; ln -s /etc /d/link; ln -s ../../../../../../etc/shadow /d/out; rm /bin/wc; echo y > /etc/new";
+        let id = engine.create(shell(line)).await.unwrap().id;
+        let ended = engine.wait(&id, WaitFor::NextExit).unwrap();
+        engine.start(&id).await.unwrap();
+        ended.await.unwrap();
+        assert_eq!(archived(&engine, &id, "/d/e").await, ["e/", "e/f"]);
+        assert_eq!(archived(&engine, &id, "/d/e/.").await, ["./", "f"]);
+        // A link in the middle leads inside, one at the end is copied as it is.
+        assert_eq!(archived(&engine, &id, "/d/link/new").await, ["new"]);
+        assert_eq!(archived(&engine, &id, "/d/link").await, ["link"]);
+        assert_eq!(engine.stat_path(&id, "/d/link").await.unwrap().link, "/etc");
+        assert_eq!(engine.stat_path(&id, "/d/out").await.unwrap().link, "/etc/shadow");
+        // The host's file of that name is not the container's.
+        assert!(engine.stat_path(&id, "/d/out/").await.unwrap_err().is_missing());
+        assert!(engine.stat_path(&id, "/nowhere/x").await.unwrap_err().is_missing());
+        let kinds: Vec<(String, ChangeKind)> =
+            engine.changes(&id).await.unwrap().into_iter().map(|change| (change.path, change.kind)).collect();
+        let expect =
+            |path: &str, kind: ChangeKind| assert!(kinds.contains(&(path.to_owned(), kind)), "{path}: {kinds:?}");
+        expect("/d/e/f", ChangeKind::Added);
+        expect("/bin/wc", ChangeKind::Deleted);
+        expect("/etc", ChangeKind::Modified);
+        expect("/etc/new", ChangeKind::Added);
+        assert!(!kinds.iter().any(|(path, _)| path == "/etc/hosts"), "{kinds:?}");
+        engine.remove(&id, RemoveOptions::default()).await.unwrap();
+        engine.close().await;
+    });
+}
+
+/// Archives that try to get out of the container.
+#[test]
+fn hostile_archives_stay_inside() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let target = place.path.join("outside");
+        std::fs::create_dir(&target).unwrap();
+        let outside = target.display().to_string();
+        let id = engine.create(shell("true")).await.unwrap().id;
+        let tar = |entries: &[(&str, gantry_tar::Kind, &str)]| {
+            let mut writer = gantry_tar::Writer::new(Vec::new());
+            for (path, kind, link) in entries {
+                let entry = gantry_tar::Entry {
+                    path: path.as_bytes().to_vec(),
+                    kind: *kind,
+                    link: link.as_bytes().to_vec(),
+                    mode: 0o644,
+                    ..gantry_tar::Entry::default()
+                };
+                writer.begin(&entry).unwrap();
+            }
+            writer.finish().unwrap()
+        };
+        use gantry_tar::Kind::{File, Link, Symlink};
+        let up = "../../../../../../../../..".to_owned() + &outside;
+        let cases: [&[(&str, gantry_tar::Kind, &str)]; 4] = [
+            &[(&format!("{up}/one"), File, "")],
+            &[("l", Symlink, &outside), ("l/two", File, "")],
+            &[("m", Symlink, &up), ("m/three", File, "")],
+            &[("n", Link, "../../../../../../../../etc/shadow")],
+        ];
+        for case in cases {
+            // Whether it is refused or put somewhere inside is one; the host's directory stays empty.
+            let _ = engine.extract(&id, "/", std::io::Cursor::new(tar(case)), false, false).await;
+            assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0, "{case:?}");
+        }
+        assert!(engine.stat_path(&id, "/n").await.unwrap_err().is_missing());
+        engine.remove(&id, RemoveOptions::default()).await.unwrap();
+        engine.close().await;
+    });
+}
