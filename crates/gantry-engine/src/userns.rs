@@ -161,9 +161,10 @@ mod tests {
         let ranges = Ranges::default();
         let (one, two) = (ranges.take().unwrap(), ranges.take().unwrap());
         assert_ne!(one.first, two.first);
-        let first = one.first;
+        let kept = || ranges.0.lock().unwrap().iter().copied().collect::<Vec<_>>();
+        assert_eq!(kept().len(), 2);
         drop(one);
-        assert_eq!(ranges.take().unwrap().first, first);
+        assert_eq!(kept(), [two.first]);
     }
 
     #[test]
