@@ -69,6 +69,7 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("GET" | "HEAD" | "PUT", [id, "archive"]) => files::archive(api, id, request).await,
         ("GET", [id, "export"]) => files::export(api, id),
         ("GET", [id, "changes"]) => files::changes(api, id).await,
+        ("GET", [id, "top"]) => usage::top(api, id, &request).await,
         ("GET", [id, "logs"]) => logs::logs(api, id, &request).await,
         ("GET", [id, "stats"]) => usage::stats(api, id, &request).await,
         ("POST", [id, "exec"]) => exec::create(api, id, request).await,

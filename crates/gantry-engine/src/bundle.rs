@@ -5,7 +5,7 @@ use gantry_model::oci::spec::User;
 use crate::container::Record;
 use crate::error::{Error, Result};
 use crate::merge;
-use crate::request::{Sharing, UserNamespace};
+use crate::request::Sharing;
 use crate::settings::{Namespace, Namespaces, Security, Settings};
 use crate::spec::options;
 
@@ -44,11 +44,6 @@ pub(crate) fn settings(record: &Record, found: &Found) -> Result<Settings> {
     options::security(&host.security)?.apply(&mut security);
     security.masked_paths = host.masked_paths.clone().or(security.masked_paths);
     security.readonly_paths = host.readonly_paths.clone().or(security.readonly_paths);
-    if host.user_namespace == UserNamespace::Auto {
-        return Err(Error::Unsupported(
-            "user namespaces of containers are not to be had with this engine yet".to_owned(),
-        ));
-    }
     if !host.storage.is_empty() {
         return Err(Error::Unsupported("storage options are not to be had: overlayfs has no quotas here".to_owned()));
     }

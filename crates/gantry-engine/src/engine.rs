@@ -19,6 +19,7 @@ use crate::network::{Joined, NetworkRecord, Networks};
 use crate::request::{LogConfig, NetworkMode};
 use crate::settings::Namespace;
 use crate::table::{Container, Containers, Counts};
+use crate::userns::Ranges;
 use crate::volumes::Volumes;
 
 /// How long what is being done may take to be cut off.
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     closing: watch::Sender<bool>,
     /// Further processes.
     pub(crate) execs: Execs,
+    /// Ranges of ids for user namespaces.
+    pub(crate) ranges: Ranges,
     /// What is so of this machine.
     pub(crate) machine: Machine,
     containers: RwLock<Containers>,
@@ -124,6 +127,7 @@ impl Engine {
             ready: watch::Sender::default(),
             closing,
             execs,
+            ranges: Ranges::default(),
             machine,
             containers,
         };

@@ -96,6 +96,9 @@ pub enum Error {
     /// The network.
     #[error(transparent)]
     Network(#[from] gantry_net::Error),
+    /// A user namespace could not be had.
+    #[error(transparent)]
+    UserNamespace(#[from] crate::userns::Error),
     /// The database.
     #[error("{action}: the engine's database failed: {source}")]
     Database {
@@ -149,6 +152,7 @@ impl Error {
             | Self::Store(_)
             | Self::Runtime(_)
             | Self::Network(_)
+            | Self::UserNamespace(_)
             | Self::Database { .. }
             | Self::Damaged { .. }
             | Self::Io { .. } => Kind::Internal,

@@ -11,10 +11,13 @@ use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use crate::engine::make_dir;
 use crate::error::{Context, Error, Result};
 
-/// Mounts the snapshot of a container at `at`, and opens it.
-pub(crate) fn mount(store: &Store, key: &str, at: &Path) -> Result<OwnedFd> {
+/// Mounts the snapshot of a container at `at`, for the ids of a user namespace if there is one, and opens it.
+pub(crate) fn mount(store: &Store, key: &str, at: &Path, ids: Option<&OwnedFd>) -> Result<OwnedFd> {
     let snapshot = store.snapshot(key)?.ok_or_else(|| Error::NoSuch("snapshot", key.to_owned()))?;
-    let tree = snapshot.mount()?;
+    let tree = match ids {
+        Some(ids) => snapshot.mount_mapped(gantry_store::MountOptions::default(), ids.as_fd())?,
+        None => snapshot.mount()?,
+    };
     make_dir(at)?;
     let what = || format!("mount the root file system at {}", at.display());
     move_mount(tree.as_fd(), "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context(what)?;

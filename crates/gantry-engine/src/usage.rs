@@ -1,10 +1,11 @@
 //! What containers use while they run.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::life::container_id;
 use crate::request::NetworkMode;
 use crate::stats::{self, Stats};
+use crate::top::{Top, top};
 
 impl Engine {
     /// What a container uses now; none if it does not run.
@@ -32,5 +33,14 @@ impl Engine {
         }
         let id = container_id(&container.id)?;
         self.runtime(move |runtime| Ok(runtime.pids(&id)?)).await
+    }
+}
+
+impl Engine {
+    /// The processes of a container, with columns as `ps` has them for these options; none are `-ef`.
+    pub async fn top(&self, asked: &str, options: &str) -> Result<Top> {
+        let pids = self.pids(asked).await?;
+        let (options, now) = (options.to_owned(), self.now());
+        blocking(move || top(&pids, &options, now).map_err(|error| Error::Invalid(error.to_string()))).await
     }
 }

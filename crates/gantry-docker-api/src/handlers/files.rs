@@ -64,11 +64,12 @@ pub(crate) async fn archive(api: &Api, id: &str, request: Request) -> Outcome<Re
         }
         Method::GET => {
             let stat = api.engine.stat_path(id, &path).await?;
-            let (writer, pieces) = pipe::writer();
+            let (writer, failer, pieces) = pipe::writer();
             let (engine, id) = (api.engine.clone(), id.to_owned());
             tokio::spawn(async move {
                 if let Err(error) = engine.archive(&id, &path, writer).await {
                     tracing::warn!("archive {path} of container {id}: {error}");
+                    failer.fail(error).await;
                 }
             });
             let mut reply = stream("application/x-tar", pieces);
@@ -82,11 +83,12 @@ pub(crate) async fn archive(api: &Api, id: &str, request: Request) -> Outcome<Re
 /// `GET /containers/ID/export`.
 pub(crate) fn export(api: &Api, id: &str) -> Outcome<Reply> {
     api.engine.container(id)?;
-    let (writer, pieces) = pipe::writer();
+    let (writer, failer, pieces) = pipe::writer();
     let (engine, id) = (api.engine.clone(), id.to_owned());
     tokio::spawn(async move {
         if let Err(error) = engine.export(&id, writer).await {
             tracing::warn!("export container {id}: {error}");
+            failer.fail(error).await;
         }
     });
     Ok(stream("application/x-tar", pieces))

@@ -317,11 +317,12 @@ pub(crate) async fn save(api: &Api, names: Vec<String>) -> Outcome<Reply> {
     for name in &names {
         api.engine.images().find(name).await?;
     }
-    let (images, (writer, pieces)) = (api.engine.images().clone(), pipe::writer());
+    let (images, (writer, failer, pieces)) = (api.engine.images().clone(), pipe::writer());
     tokio::spawn(async move {
         // What was begun ends with an error that the client sees as a cut-off answer.
         if let Err(error) = images.save(&names, writer, SaveOptions::default()).await {
             tracing::warn!("save {}: {error}", names.join(", "));
+            failer.fail(error).await;
         }
     });
     Ok(stream("application/x-tar", pieces))

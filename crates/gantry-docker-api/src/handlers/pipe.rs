@@ -62,10 +62,11 @@ pub(crate) struct BodyWriter {
 /// The largest piece that is sent.
 const PIECE: usize = 64 << 10;
 
-/// A writer, and the pieces that come of what is written to it.
-pub(crate) fn writer() -> (BodyWriter, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
+/// A writer, what ends it with an error, and the pieces that come of what is written to it.
+pub(crate) fn writer() -> (BodyWriter, Failer, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
     let (pieces, receiver) = mpsc::channel(DEPTH);
-    (BodyWriter { pieces, rest: Vec::with_capacity(PIECE) }, stream_of(receiver))
+    let failer = Failer(pieces.clone());
+    (BodyWriter { pieces, rest: Vec::with_capacity(PIECE) }, failer, stream_of(receiver))
 }
 
 /// The pieces of a channel.
@@ -76,11 +77,20 @@ pub(crate) fn stream_of<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl 
     })
 }
 
-impl BodyWriter {
-    /// Ends the body with an error: the client sees that it is not whole.
-    pub(crate) fn fail(self, error: impl std::fmt::Display) {
+/// Ends a body with an error: the client sees that it is not whole.
+pub(crate) struct Failer(mpsc::Sender<io::Result<Bytes>>);
+
+impl Failer {
+    pub(crate) async fn fail(self, error: impl std::fmt::Display) {
         // Nobody may listen.
-        let _ = self.pieces.blocking_send(Err(io::Error::other(error.to_string())));
+        let _ = self.0.send(Err(io::Error::other(error.to_string()))).await;
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        // Whoever wrote to it may not have said that that was all.
+        let _ = self.flush();
     }
 }
 

@@ -45,6 +45,12 @@ pub(crate) async fn stats(api: &Api, id: &str, request: &Request) -> Outcome<Rep
     Ok(stream("application/json", pieces))
 }
 
+/// `GET /containers/ID/top`.
+pub(crate) async fn top(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
+    let top = api.engine.top(id, request.get("ps_args")).await?;
+    Ok(ok(&json!({"Titles": top.titles, "Processes": top.processes})))
+}
+
 /// The numbers of a moment and those of the one before.
 fn document(name: &str, id: &str, now: Option<&Stats>, before: Option<&Stats>) -> Value {
     let Some(now) = now else {

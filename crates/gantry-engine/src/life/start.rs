@@ -17,12 +17,13 @@ use crate::error::{Context, Error, Result};
 use crate::files::users;
 use crate::monitor::{self, Connection};
 use crate::network::Joined;
-use crate::request::{MountKind, NetworkMode, Sharing};
+use crate::request::{MountKind, NetworkMode, Sharing, UserNamespace};
 use crate::rootfs;
 use crate::sandbox;
 use crate::settings::{Namespace, Settings};
 use crate::spec::{self, Place};
 use crate::table::{Container, lock};
+use crate::userns;
 
 use super::mounts::{self, Mounting};
 
@@ -57,7 +58,8 @@ impl Engine {
     /// Makes the process of a container and starts it. Who calls this holds the container's life.
     pub(super) async fn launch(&self, container: &Arc<Container>) -> Result<()> {
         let started = match self.prepare(container).await {
-            Ok(launch) => self.begin(container, launch).await,
+            // The range of ids is this container's; once its process is there, that shows.
+            Ok((launch, _range)) => self.begin(container, launch).await,
             Err(error) => Err(error),
         };
         let Err(error) = started else { return Ok(()) };
@@ -79,7 +81,7 @@ impl Engine {
     }
 
     /// Makes everything that the process needs.
-    async fn prepare(&self, container: &Arc<Container>) -> Result<Launch> {
+    async fn prepare(&self, container: &Arc<Container>) -> Result<(Launch, Option<userns::Range>)> {
         let record = container.record();
         let joined = self.join(container).await?;
         self.tell_of_networks(container, &joined.endpoints, "connect");
@@ -107,10 +109,10 @@ impl Engine {
             joined,
             record,
         };
-        let mut launch = blocking(move || work.bundle()).await?;
+        let (mut launch, range) = blocking(move || work.bundle()).await?;
         launch.root = self.0.options.run.join("runtime").display().to_string();
         launch.systemd = self.0.options.systemd;
-        Ok(launch)
+        Ok((launch, range))
     }
 
     /// What the configuration says of the place.
@@ -130,6 +132,7 @@ impl Engine {
             masked: machine.telling.clone(),
             sysctls: if record.network.mode == NetworkMode::None { machine.sysctls.clone() } else { BTreeMap::new() },
             shm: self.shm_of(record),
+            oom_score_adj: spec::host::oom_score_adj(),
             ..Place::default()
         }
     }
@@ -333,14 +336,20 @@ struct Work {
 
 impl Work {
     /// Mounts the root file system and writes the bundle.
-    fn bundle(self) -> Result<Launch> {
+    fn bundle(self) -> Result<(Launch, Option<userns::Range>)> {
         make_dir(&self.run)?;
         self.joined.write(&self.run)?;
         let rootfs = self.run.join("rootfs");
         // Of a start that a crash cut off.
         rootfs::unmount_all(&rootfs)?;
         mounts::clear(&self.store, &self.record.id, &self.run)?;
-        let root = rootfs::mount(&self.store, &self.record.id, &rootfs)?;
+        let range = match self.record.host.user_namespace {
+            UserNamespace::Auto => Some(self.engine.0.ranges.take()?),
+            UserNamespace::Host => None,
+        };
+        let mapping = range.as_ref().map(userns::Range::mapping);
+        let ids = mapping.as_ref().map(userns::make).transpose()?;
+        let root = rootfs::mount(&self.store, &self.record.id, &rootfs, ids.as_ref())?;
         if self.record.host.ipc == Sharing::Shareable {
             mounts::shared_memory(&self.run, self.record.host.shm_size)?;
         }
@@ -354,6 +363,7 @@ impl Work {
             ..self.namespaces.clone()
         };
         let mut settings = bundle::settings(&self.record, &found)?;
+        settings.user_namespace = mapping;
         settings.mounts = Mounting {
             record: &self.record,
             root: root.as_fd(),
@@ -373,7 +383,7 @@ impl Work {
         let config = self.run.join("config.json");
         let text = serde_json::to_vec(&spec).unwrap_or_default();
         std::fs::write(&config, text).context(|| format!("write {}", config.display()))?;
-        Ok(self.launch())
+        Ok((self.launch(), range))
     }
 
     /// The devices of the host that were asked for.
