@@ -150,12 +150,26 @@ pub fn clean(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?")
 }
 
+/// Errors of the system by their words alone: ` (os error 2)` says nothing more.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        let end = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        let Some(end) = end.strip_prefix(')') else { break };
+        out.push_str(before);
+        rest = end;
+    }
+    out + rest
+}
+
 impl Report {
     /// The lines for standard error.
     pub fn lines(&self, colour: bool) -> String {
         let (red, cyan, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[1;36m", "\u{1b}[0m") } else { ("", "", "") };
         let hint = self.hint.as_ref().map(|hint| format!("{cyan}hint{off}: {}\n", clean(hint)));
-        format!("{red}error{off}: {}\n{}", clean(self.text.trim_end()), hint.unwrap_or_default())
+        let text = without_numbers(self.text.trim_end());
+        format!("{red}error{off}: {}\n{}", clean(&text), hint.unwrap_or_default())
     }
 }
 
@@ -185,6 +199,7 @@ mod tests {
         check(Whole(Inner).into(), "error: read the file: IT is gone\n");
         check(Failure::from(Inner).of("pull x").hint("look\u{7}"), "error: pull x: it is gone\nhint: look?\n");
         check(Failure::new("a\u{1b}[31mb\n"), "error: a?[31mb\n");
+        check(Failure::new("x: no (os error 2), y (os error 13) (os error"), "error: x: no, y (os error\n");
     }
 
     #[test]

@@ -246,7 +246,7 @@ fn no_daemon() {
     assert_eq!(nobody.status, 1);
     assert_eq!(
         nobody.err,
-        "error: cannot connect to the daemon at unix:///none/x.sock: No such file or directory (os error 2)\n\
+        "error: cannot connect to the daemon at unix:///none/x.sock: No such file or directory\n\
          hint: start it with gantry daemon, or say with --host where it is\n"
     );
     assert_eq!(call("-H unix:///none/x.sock run busybox").status, 125);

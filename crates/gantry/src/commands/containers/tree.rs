@@ -29,6 +29,15 @@ pub struct Rebase {
 impl Rebase {
     /// A name with its first part replaced.
     pub fn apply(&self, name: &[u8]) -> Vec<u8> {
+        // What is in a directory itself has its name with a dot before it, or without.
+        if self.from == b"." {
+            let rest = name.strip_prefix(b"./").unwrap_or(name);
+            return if matches!(rest, b"" | b".") {
+                self.to.clone()
+            } else {
+                [self.to.as_slice(), b"/", rest].concat()
+            };
+        }
         match name.strip_prefix(self.from.as_slice()) {
             Some(rest) if rest.is_empty() || rest.starts_with(b"/") => [self.to.as_slice(), rest].concat(),
             _ => name.to_vec(),
@@ -130,7 +139,9 @@ pub fn unpack(archive: impl BufRead, directory: &Path, rebase: Option<&Rebase>, 
     while reader.read_entry(&mut entry).of("read the archive")? {
         let shown = gantry_tar::show(&entry.path);
         let name = rebase.map_or_else(|| entry.path.clone(), |rebase| rebase.apply(&entry.path));
-        let link = rebase.map_or_else(|| entry.link.clone(), |rebase| rebase.apply(&entry.link));
+        // A symbolic link says what it says; a further name of a file names one in this archive.
+        let hard = rebase.filter(|_| entry.kind == Kind::Link);
+        let link = hard.map_or_else(|| entry.link.clone(), |rebase| rebase.apply(&entry.link));
         unpack.entry(&name, &link, &entry, &mut reader.data()).of(format!("{}/{shown}", directory.display()))?;
     }
     unpack.finish();
@@ -372,6 +383,10 @@ mod tests {
         assert_eq!(rebase.apply(b"a/x"), b"b/x");
         assert_eq!(rebase.apply(b"a"), b"b");
         assert_eq!(rebase.apply(b"ab"), b"ab");
+        let rebase = Rebase { from: b".".to_vec(), to: b"b".to_vec() };
+        assert_eq!(rebase.apply(b"./"), b"b");
+        assert_eq!(rebase.apply(b"./x/y"), b"b/x/y");
+        assert_eq!(rebase.apply(b".x"), b"b/.x");
         let check =
             |path: &str, expect: &str| assert_eq!(absolute(path, Path::new("/here")), Path::new(expect), "{path}");
         check("x", "/here/x");
