@@ -248,6 +248,25 @@ impl<W: Write + Seek> Builder<W> {
         }
     }
 
+    /// Whether a directory of this image hides that of the layers below.
+    pub fn is_opaque(&self, path: &[u8]) -> Result<bool> {
+        Ok(match self.tree.find(path)? {
+            Some(Node::Directory(directory)) => self.tree.directories[directory as usize].opaque,
+            _ => false,
+        })
+    }
+
+    /// A path without the symbolic links that this image has on the way to it: where it leads in the layers below if nothing
+    /// here has it.
+    pub fn real(&self, path: &[u8]) -> Result<Vec<u8>> {
+        self.tree.real(path)
+    }
+
+    /// Bytes that were written so far.
+    pub fn written(&self) -> u64 {
+        self.out.position()
+    }
+
     /// Takes an entry away again, with all that is below it. False if there is none.
     pub fn remove(&mut self, path: &[u8]) -> Result<bool> {
         self.settled()?;

@@ -27,6 +27,11 @@ impl<W: Write + Seek> Output<W> {
         Ok(output)
     }
 
+    /// How many bytes there are so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next block, after what was written so far is filled up to a whole one. `bytes` more must fit.
     pub fn block(&mut self, bytes: u64, what: &'static str) -> Result<u32> {
         self.align()?;

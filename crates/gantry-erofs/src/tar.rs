@@ -33,11 +33,15 @@ pub struct Options {
     pub headers: gantry_tar::Limits,
     /// Bytes of the names of hard links to files of layers below.
     pub links: usize,
+    /// Bytes of the path of an entry, and of the target of a link.
+    pub path: usize,
+    /// Bytes of any one file with its holes.
+    pub file: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { devices: true, headers: gantry_tar::Limits::default(), links: 64 << 20 }
+        Self { devices: true, headers: gantry_tar::Limits::default(), links: 64 << 20, path: 4096, file: 1 << 40 }
     }
 }
 
@@ -66,7 +70,16 @@ pub fn from_tar<W: Write + Seek>(reader: impl Read, out: W, options: crate::Opti
 
 /// Adds all entries of an archive to an image, and reads it to its end.
 pub fn read<W: Write + Seek>(reader: impl Read, builder: &mut Builder<W>, options: &Options) -> Result<Contents> {
-    let mut reader = Reader::with_limits(BufReader::with_capacity(256 * 1024, reader), options.headers);
+    read_buffered(BufReader::with_capacity(256 * 1024, reader), builder, options)
+}
+
+/// The same for what has buffers of its own.
+pub fn read_buffered<W: Write + Seek>(
+    reader: impl BufRead,
+    builder: &mut Builder<W>,
+    options: &Options,
+) -> Result<Contents> {
+    let mut reader = Reader::with_limits(reader, options.headers);
     let mut layer = Layer { builder, options, contents: Contents::default(), held: 0 };
     let mut entry = Entry::default();
     while reader.read_entry(&mut entry)? {
@@ -106,6 +119,10 @@ struct Layer<'a, W: Write + Seek> {
 
 impl<W: Write + Seek> Layer<'_, W> {
     fn entry<R: BufRead>(&mut self, entry: &mut Entry, reader: &mut Reader<R>) -> Result<()> {
+        if entry.path.len().max(entry.link.len()) > self.options.path {
+            let what = "the length in bytes of the name or of its target";
+            return Err(Error::limit(&entry.path, what, self.options.path as u64));
+        }
         match name(&entry.path)? {
             Name::Ignored => return Ok(()),
             Name::Whiteout(path) => return self.whiteout(&path),
@@ -180,13 +197,16 @@ impl<W: Write + Seek> Layer<'_, W> {
                     return Err(Error::limit(&entry.path, what, self.options.links as u64));
                 }
                 self.builder.remove(&entry.path)?;
-                self.contents.links.push((entry.path.clone(), entry.link.clone()));
+                self.contents.links.push((entry.path.clone(), self.builder.real(&entry.link)?));
                 Ok(())
             }
         }
     }
 
     fn file<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+        if entry.size > self.options.file {
+            return Err(Error::limit(&entry.path, "the size in bytes of a file", self.options.file));
+        }
         let attributes = attributes(&entry.path, entry, &mut self.contents.left_out)?;
         self.builder.add(&entry.path, Kind::File(entry.size), attributes)?;
         let Some(map) = &entry.sparse else { return self.data(entry.size, reader) };
@@ -241,7 +261,9 @@ fn name(path: &[u8]) -> Result<Name<'_>> {
 }
 
 fn attributes(path: &[u8], entry: &Entry, left_out: &mut BTreeSet<Vec<u8>>) -> Result<Attributes> {
-    let number = |id: u64| u32::try_from(id).map_err(|_| Error::entry(path, "its owner is a number beyond 32 bits"));
+    // The highest means nobody to the kernel.
+    let number = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+    let number = |id: u64| number(id).ok_or_else(|| Error::entry(path, "its owner is no id that the kernel has"));
     let mut xattrs = Vec::new();
     for (name, value) in &entry.xattrs {
         if name.starts_with(OVERLAY_PREFIX) {

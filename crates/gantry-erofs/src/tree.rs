@@ -83,6 +83,27 @@ impl Tree {
         Ok(found.filter(|_| missing.is_empty()).copied())
     }
 
+    /// A path without the symbolic links on the way. What of it is not here is left as it is.
+    pub fn real(&self, path: &[u8]) -> Result<Vec<u8>> {
+        let Some((before, name)) = split(path)? else { return Ok(Vec::new()) };
+        let (directory, missing) = self.go(path, ROOT, owned(before))?;
+        let mut real = Vec::new();
+        let (mut parts, mut at) = (Vec::new(), directory);
+        while at != ROOT {
+            let parent = self.directories[at as usize].parent;
+            let children = &self.directories[parent as usize].children;
+            parts.extend(children.iter().find(|(_, node)| **node == Node::Directory(at)).map(|(name, _)| &**name));
+            at = parent;
+        }
+        for part in parts.into_iter().rev().chain(missing.iter().rev().map(|part| &**part)).chain([name]) {
+            if !real.is_empty() {
+                real.push(b'/');
+            }
+            real.extend(part);
+        }
+        Ok(real)
+    }
+
     /// The directory that an entry is in, made if it is not there, and the entry's name. Nothing for the root itself.
     pub fn enter<'a>(&mut self, path: &'a [u8]) -> Result<Option<(u32, &'a [u8])>> {
         let Some((before, name)) = split(path)? else { return Ok(None) };

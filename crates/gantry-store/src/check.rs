@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use gantry_model::digest::Digest;
 
+use crate::erofs;
 use crate::error::{Error, Result};
 use crate::hash::Hasher;
-use crate::rows::{BLOBS, BlobRow, LayerRow, TARGETS, TargetRow};
+use crate::rows::{BLOBS, BlobRow, LayerKind, LayerRow, TARGETS, TargetRow};
 use crate::store::{Claimed, Store};
 
 /// Something that is not as it should be.
@@ -131,7 +132,8 @@ impl Store {
             let dir = inner.dirs.layer(row.number);
             let record = std::fs::read(dir.join("record")).ok().and_then(|text| serde_json::from_slice(&text).ok());
             let why = match record {
-                _ if !dir.join("fs").is_dir() => "its tree is not there",
+                _ if row.kind == LayerKind::Directory && !dir.join("fs").is_dir() => "its tree is not there",
+                _ if erofs::is_broken(&dir, &row.kind) => "its image is not there, or is none",
                 Some::<LayerRow>(record) if record.chain != row.chain => "its record is of another layer",
                 None => "its record cannot be read",
                 Some(_) if row.parent.as_ref().is_some_and(|parent| !layers.contains_key(parent)) => {

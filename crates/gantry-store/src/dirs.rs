@@ -3,7 +3,7 @@
 //! ```text
 //! lock  store.redb  reserve
 //! content/            an OCI image layout: oci-layout, index.json, blobs/ALGORITHM/HEX
-//! layers/N/           fs, record        what `record` says can be read without the database
+//! layers/N/           fs or image, record   what `record` says can be read without the database
 //! snapshots/N/        fs, work, record
 //! ingest/             beginnings of blobs, named by their digest so that they can be resumed
 //! leases/N            what is protected, for the case of a crash

@@ -15,7 +15,7 @@ use crate::dirs::open_dir;
 use crate::error::{Result, free_bytes};
 use crate::rows::{LAYERS, LayerRow};
 use crate::store::{Inner, Store};
-use crate::{collect, lease};
+use crate::{collect, erofs, lease};
 
 /// Between two looks at what is over.
 const ROUND: Duration = Duration::from_secs(600);
@@ -127,6 +127,7 @@ impl Work {
                 tell("collect", collect::run(inner, policy, inner.now(), false).map(|_| ()));
             }
         }
+        erofs::forget_unused(inner);
         tell("empty the trash", inner.dirs.empty_trash(&self.stop).map(|_| ()));
         if self.stop.load(Ordering::Relaxed) {
             return;

@@ -7,10 +7,10 @@
 //! Nobody waits for the disk: a layer can be unpacked again, so it is enough to know after a loss of power which ones may
 //! not have reached the disk (see the recovery, and the keeper, which syncs once for all that were unpacked of late).
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use gantry_model::digest::Digest;
@@ -18,10 +18,12 @@ use rustix::fs::CWD;
 
 use crate::collect::Root;
 use crate::dirs::open_dir;
+use crate::erofs;
 use crate::error::{Error, Result};
 use crate::hash::chain_id;
 use crate::layer::{self, Unpacked};
 use crate::lease::Lease;
+use crate::options::LayerForm;
 use crate::rows::{self, LAYERS, LayerKind, LayerRow};
 use crate::store::{Claimed, State, Store};
 
@@ -61,30 +63,50 @@ pub struct PendingLayer {
     store: Store,
     dir: PathBuf,
     number: u64,
-    fs: OwnedFd,
-    unpacked: Unpacked,
+    made: Made,
     published: bool,
+}
+
+/// What an archive became.
+#[derive(Debug)]
+enum Made {
+    /// A directory, open, and what is known of it.
+    Directory(OwnedFd, Unpacked),
+    /// An image that lacks its end.
+    Image(Box<layer::Image>),
 }
 
 impl PendingLayer {
     /// The digest of the uncompressed archive, which the caller compares with the one that it expects.
-    pub const fn diff_id(&self) -> &Digest {
-        &self.unpacked.diff_id
+    pub fn diff_id(&self) -> &Digest {
+        match &self.made {
+            Made::Directory(_, unpacked) => &unpacked.diff_id,
+            Made::Image(image) => image.diff_id(),
+        }
     }
 
     /// The size of the uncompressed archive in bytes.
-    pub const fn size(&self) -> u64 {
-        self.unpacked.size
+    pub fn size(&self) -> u64 {
+        match &self.made {
+            Made::Directory(_, unpacked) => unpacked.size,
+            Made::Image(image) => image.size(),
+        }
     }
 
-    /// Bytes that it takes on disk.
-    pub const fn disk(&self) -> u64 {
-        self.unpacked.disk
+    /// Bytes that it takes on disk; of an image before it is committed, about.
+    pub fn disk(&self) -> u64 {
+        match &self.made {
+            Made::Directory(_, unpacked) => unpacked.disk,
+            Made::Image(image) => image.written(),
+        }
     }
 
     /// How many entries the archive had.
-    pub const fn entries(&self) -> u64 {
-        self.unpacked.entries
+    pub fn entries(&self) -> u64 {
+        match &self.made {
+            Made::Directory(_, unpacked) => unpacked.entries,
+            Made::Image(image) => image.entries(),
+        }
     }
 }
 
@@ -150,9 +172,19 @@ impl Store {
         let inner = self.inner();
         let number = inner.dirs.number();
         let dir = inner.dirs.tmp.join(format!("layer-{number}"));
-        let fs = self.make_tree(&dir)?;
-        match layer::unpack(source, fs.as_fd(), &inner.options.layer, progress) {
-            Ok(unpacked) => Ok(PendingLayer { store: self.clone(), dir, number, fs, unpacked, published: false }),
+        let made = match inner.options.layers {
+            LayerForm::Directories => {
+                let fs = self.make_tree(&dir)?;
+                layer::unpack(source, fs.as_fd(), &inner.options.layer, progress)
+                    .map(|unpacked| Made::Directory(fs, unpacked))
+            }
+            LayerForm::Erofs => {
+                let file = self.make_image(&dir)?;
+                layer::image(source, file, &inner.options.layer, progress).map(|image| Made::Image(Box::new(image)))
+            }
+        };
+        match made {
+            Ok(made) => Ok(PendingLayer { store: self.clone(), dir, number, made, published: false }),
             Err(error) => {
                 discard(self, &dir);
                 Err(self.layer_error("unpack a layer", error))
@@ -169,21 +201,29 @@ impl Store {
         open_dir(CWD, dir.join("fs")).map_err(|errno| dirs.error(format!("open {}", dir.display()), errno))
     }
 
+    /// A directory with an empty file for an image in it, which is returned open.
+    fn make_image(&self, dir: &std::path::Path) -> Result<File> {
+        let dirs = &self.inner().dirs;
+        let fail = |error| dirs.error(format!("make {}", dir.display()), error);
+        DirBuilder::new().mode(0o700).create(dir).map_err(fail)?;
+        File::options().write(true).create_new(true).mode(0o600).open(dir.join(erofs::FILE)).map_err(fail)
+    }
+
     /// Publishes a layer on top of `parent`, which is here. Returns its chain id; if it came here otherwise in the
     /// meantime, the pending one is dropped.
     pub fn commit_layer(&self, lease: &Lease, parent: Option<&Digest>, pending: PendingLayer) -> Result<Digest> {
         let inner = self.inner();
-        let chain = chain_id(parent, &pending.unpacked.diff_id);
+        let chain = chain_id(parent, pending.diff_id());
         let claim = Claimed::Layer(chain.clone());
         let mut state = inner.unclaimed_by_other(&claim, lease.id);
         if lease.add_layer(&mut state, &chain).is_some() {
             return Ok(chain);
         }
-        let numbers = match parent {
+        let lowers = match parent {
             None => Vec::new(),
             Some(parent) => {
                 lease.add_layer(&mut state, parent).ok_or_else(|| Error::missing("layer", parent))?;
-                numbers(&state, parent)?
+                places(&state, parent)?
             }
         };
         // Somebody who claimed it by hand goes on with that claim; otherwise it is claimed for as long as this takes.
@@ -193,7 +233,7 @@ impl Store {
         });
         lease.expect_layer(&mut state, &chain);
         drop(state);
-        let published = self.publish_layer(parent, &chain, pending, &numbers);
+        let published = self.publish_layer(parent, &chain, pending, &lowers);
         drop(guard);
         published.map(|()| chain)
     }
@@ -203,23 +243,20 @@ impl Store {
         parent: Option<&Digest>,
         chain: &Digest,
         mut pending: PendingLayer,
-        lowers: &[u64],
+        lowers: &[Place],
     ) -> Result<()> {
         let inner = self.inner();
-        let lowers = self.open_layers(lowers)?;
-        let borrowed: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-        let settled = layer::settle(pending.fs.as_fd(), &pending.unpacked.pending, &borrowed);
-        settled.map_err(|error| self.layer_error("finish a layer", error))?;
+        let (diff_id, (kind, size)) = (pending.diff_id().clone(), self.finish_layer(&mut pending, lowers)?);
         let now = inner.now();
         let row = LayerRow {
             number: pending.number,
             chain: chain.clone(),
             parent: parent.cloned(),
-            diff_id: pending.unpacked.diff_id.clone(),
-            size: pending.unpacked.disk,
+            diff_id,
+            size,
             created: now,
             used: now,
-            kind: LayerKind::Directory,
+            kind,
             boot: Some(inner.boot.clone()),
         };
         let fail = |error| inner.dirs.error(format!("publish layer {chain}"), error);
@@ -237,23 +274,49 @@ impl Store {
         Ok(())
     }
 
-    /// The trees of layers, opened.
-    pub(crate) fn open_layers(&self, numbers: &[u64]) -> Result<Vec<OwnedFd>> {
-        let dirs = &self.inner().dirs;
-        let open = |number: &u64| {
-            let path = dirs.layer(*number).join("fs");
-            open_dir(CWD, &path).map_err(|errno| dirs.error(format!("open {}", path.display()), errno))
+    /// Does what needs the layers below. Returns how the layer lies on disk, and the bytes that it takes there.
+    fn finish_layer(&self, pending: &mut PendingLayer, lowers: &[Place]) -> Result<(LayerKind, u64)> {
+        let trees = self.open_layers(lowers)?;
+        let borrowed: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
+        let finished = match &mut pending.made {
+            Made::Directory(fs, unpacked) => {
+                layer::settle(fs.as_fd(), &unpacked.pending, &borrowed).map(|()| (LayerKind::Directory, unpacked.disk))
+            }
+            Made::Image(image) => {
+                image.finish(&borrowed).map(|size| (LayerKind::Erofs { file: erofs::FILE.to_owned() }, size))
+            }
         };
-        numbers.iter().map(open).collect()
+        finished.map_err(|error| self.layer_error("finish a layer", error))
+    }
+
+    /// The trees of layers, opened.
+    pub(crate) fn open_layers(&self, places: &[Place]) -> Result<Vec<OwnedFd>> {
+        places.iter().map(|place| self.open_tree(place)).collect()
+    }
+
+    /// The tree of a layer, opened; an image is mounted for that.
+    pub(crate) fn open_tree(&self, place: &Place) -> Result<OwnedFd> {
+        let inner = self.inner();
+        match &place.kind {
+            LayerKind::Directory => {
+                let path = inner.dirs.layer(place.number).join("fs");
+                open_dir(CWD, &path).map_err(|errno| inner.dirs.error(format!("open {}", path.display()), errno))
+            }
+            LayerKind::Erofs { file } => inner.images.open(&inner.dirs, place.number, file),
+        }
+    }
+
+    /// The root directory of a layer by itself, without those below it: whiteouts are what overlayfs takes for them. It can
+    /// only be read.
+    pub fn open_layer(&self, chain: &Digest) -> Result<OwnedFd> {
+        let place = self.inner().state().layers.get(chain).map(Place::from);
+        self.open_tree(&place.ok_or_else(|| Error::missing("layer", chain))?)
     }
 
     /// Writes a layer as an archive. Returns its digest and size. The same layer gives the same archive, which is not
     /// always the one that it was unpacked from: that one is a blob.
     pub fn diff_layer(&self, chain: &Digest, out: &mut dyn Write) -> Result<(Digest, u64)> {
-        let number = self.inner().state().layers.get(chain).map(|row| row.number);
-        let number = number.ok_or_else(|| Error::missing("layer", chain))?;
-        let opened = self.open_layers(&[number])?;
-        let Some(fs) = opened.first() else { return Err(Error::missing("layer", chain)) };
+        let fs = self.open_layer(chain)?;
         layer::diff(fs.as_fd(), out, layer::DiffOptions::default())
             .map_err(|error| self.layer_error("pack a layer", error))
     }
@@ -273,16 +336,29 @@ impl Store {
     }
 }
 
-/// The numbers of a layer and those below it, the top first.
-pub(crate) fn numbers(state: &State, chain: &Digest) -> Result<Vec<u64>> {
-    let mut numbers = Vec::new();
+/// Where a layer lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) number: u64,
+    pub(crate) kind: LayerKind,
+}
+
+impl From<&LayerRow> for Place {
+    fn from(row: &LayerRow) -> Self {
+        Self { number: row.number, kind: row.kind.clone() }
+    }
+}
+
+/// The places of a layer and those below it, the top first.
+pub(crate) fn places(state: &State, chain: &Digest) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
     let mut next = Some(chain);
     while let Some(chain) = next {
         let row = state.layers.get(chain).ok_or_else(|| Error::missing("layer", chain))?;
-        numbers.push(row.number);
+        places.push(Place::from(row));
         next = row.parent.as_ref();
     }
-    Ok(numbers)
+    Ok(places)
 }
 
 /// Throws a tree away that nobody will miss; a failure leaves it to the next start.

@@ -15,9 +15,11 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree,
 };
 
+use crate::erofs;
 use crate::error::{Error, Result};
-use crate::layers::numbers;
-use crate::mount::{MountOptions, detached};
+use crate::layers::places;
+use crate::mount::{Lower, MountOptions, detached};
+use crate::rows::LayerKind;
 use crate::snapshot::Snapshot;
 
 /// `CLONE_NEWNS`.
@@ -32,8 +34,15 @@ impl Snapshot {
         let inner = self.store.inner();
         let mut layers = Vec::new();
         if let Some(chain) = &self.row.chain {
-            layers
-                .extend(numbers(&inner.state(), chain)?.into_iter().map(|number| inner.dirs.layer(number).join("fs")));
+            let places = places(&inner.state(), chain)?;
+            for place in places {
+                let dir = inner.dirs.layer(place.number);
+                layers.push(match &place.kind {
+                    LayerKind::Directory => Source::Directory(dir.join("fs")),
+                    // Opened here, so that the error of a kernel that cannot mount it names it.
+                    LayerKind::Erofs { file } => Source::Image(dir.join(file), self.store.open_tree(&place)?),
+                });
+            }
         }
         if options.volatile {
             self.forget_volatile();
@@ -59,12 +68,35 @@ impl Snapshot {
     }
 }
 
+/// A layer to be mapped.
+enum Source {
+    /// A directory.
+    Directory(PathBuf),
+    /// An image, and its root in a mount that may be had already.
+    Image(PathBuf, OwnedFd),
+}
+
+impl Source {
+    /// The layer with its ids mapped, attached nowhere.
+    fn mapped(&self, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        match self {
+            Self::Directory(path) => mapped(path, false, user_namespace),
+            Self::Image(path, root) => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                // A mount without a place can be cloned since Linux 6.15; before, the image is mounted once more.
+                let tree = open_tree(root, "", flags | OpenTreeFlags::AT_EMPTY_PATH).or_else(|_| erofs::mount(path))?;
+                map(tree, false, user_namespace)
+            }
+        }
+    }
+}
+
 /// What is mounted of what.
 struct Plan {
     /// The snapshot's directory, with `fs` and `work` in it.
     own: PathBuf,
-    /// Directories of its layers, the top first.
-    layers: Vec<PathBuf>,
+    /// Its layers, the top first.
+    layers: Vec<Source>,
     /// A directory to mount over.
     at: PathBuf,
     read_only: bool,
@@ -81,17 +113,17 @@ impl Plan {
         // Looked up before their place is covered.
         let own = mapped(&self.own, false, user_namespace)?;
         let layers: Vec<OwnedFd> =
-            self.layers.iter().map(|layer| mapped(layer, false, user_namespace)).collect::<Result<_, _>>()?;
+            self.layers.iter().map(|layer| layer.mapped(user_namespace)).collect::<Result<_, _>>()?;
         mount("tmpfs", &self.at, "tmpfs", MountFlags::empty(), None)?;
         let mut lowers = Vec::with_capacity(layers.len() + 1);
         for (number, layer) in layers.iter().enumerate() {
-            lowers.push(attach(layer, &self.at.join(number.to_string()))?);
+            lowers.push(Lower::Path(attach(layer, &self.at.join(number.to_string()))?));
         }
         let own = attach(&own, &self.at.join("own"))?;
         let (upper, work) = (format!("{own}/fs"), format!("{own}/work"));
         if self.read_only {
             // As of a snapshot that is not mapped.
-            lowers.insert(0, upper);
+            lowers.insert(0, Lower::Path(upper));
             return detached(&lowers, None, false);
         }
         detached(&lowers, Some((&upper, &work)), self.volatile)
@@ -100,8 +132,13 @@ impl Plan {
 
 /// A directory, bound with its ids mapped, attached nowhere.
 fn mapped(dir: &Path, read_only: bool, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    const READ_ONLY: u64 = 1;
     let tree = open_tree(CWD, dir, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    map(tree, read_only, user_namespace)
+}
+
+/// Maps the ids of a mount that is attached nowhere.
+fn map(tree: OwnedFd, read_only: bool, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const READ_ONLY: u64 = 1;
     let set = if read_only { READ_ONLY } else { 0 };
     let attributes = Attributes { set, user_namespace: Some(user_namespace), ..Attributes::default() };
     set_attributes(tree.as_fd(), c"", &attributes).map_err(|error| errno(&error))?;

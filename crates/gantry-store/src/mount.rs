@@ -14,12 +14,13 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
+    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
 };
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::error::{Error, Result};
-use crate::layers::numbers;
+use crate::layers::places;
+use crate::rows::LayerKind;
 use crate::snapshot::Snapshot;
 
 /// Longest value that fsconfig(2) takes.
@@ -52,17 +53,20 @@ impl Snapshot {
         let read_only = options.read_only || self.row.read_only;
         let fail = |errno: Errno| inner.dirs.error(format!("mount snapshot {}", self.key), errno);
         let Some(chain) = &self.row.chain else { return self.bind(read_only).map_err(fail) };
-        let numbers = numbers(&inner.state(), chain)?;
-        // Paths, not descriptors: /proc/mounts then tells people what a mount is made of.
-        let mut lowers: Vec<String> = Vec::with_capacity(numbers.len() + 1);
-        for number in numbers {
-            lowers.push(text(&inner.dirs.layer(number).join("fs"))?);
+        let places = places(&inner.state(), chain)?;
+        // Paths, not descriptors: /proc/mounts then tells people what a mount is made of. An image has no path.
+        let mut lowers: Vec<Lower> = Vec::with_capacity(places.len() + 1);
+        for place in places {
+            lowers.push(match &place.kind {
+                LayerKind::Directory => Lower::Path(text(&inner.dirs.layer(place.number).join("fs"))?),
+                LayerKind::Erofs { .. } => Lower::Open(self.store.open_tree(&place)?),
+            });
         }
         let upper = text(&self.upper())?;
         let work = text(&self.dir().join("work"))?;
         let writable = if read_only {
             // A single layer is no overlay; the empty directory of the snapshot makes it one, and hides its whiteouts.
-            lowers.insert(0, upper);
+            lowers.insert(0, Lower::Path(upper));
             None
         } else {
             if options.volatile {
@@ -100,9 +104,10 @@ impl Snapshot {
         }
     }
 
-    fn attached(&self, lowers: &[String], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd> {
+    fn attached(&self, lowers: &[Lower], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd> {
         let dirs = &self.store.inner().dirs;
-        let mut options = format!("lowerdir={}", lowers.join(":"));
+        let paths: Vec<String> = lowers.iter().map(Lower::path).collect();
+        let mut options = format!("lowerdir={}", paths.join(":"));
         if let Some((upper, work)) = writable {
             options.extend([",upperdir=", upper, ",workdir=", work]);
             options.push_str(if volatile { ",volatile" } else { "" });
@@ -129,12 +134,42 @@ impl Snapshot {
     }
 }
 
+/// A layer for an overlay.
+#[derive(Debug)]
+pub(crate) enum Lower {
+    /// A directory that has a path.
+    Path(String),
+    /// A directory that is open, in a mount that may have no place.
+    Open(OwnedFd),
+}
+
+impl Lower {
+    /// A path that leads to it while it is open.
+    fn path(&self) -> String {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Open(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
+        }
+    }
+
+    /// Hands it to the kernel. Before Linux 6.13 that takes no descriptors, but follows the path to one.
+    fn add(&self, fs: &OwnedFd) -> Result<(), Errno> {
+        match self {
+            Self::Path(path) => fsconfig_set_string(fs, "lowerdir+", path.as_str()),
+            Self::Open(fd) => match fsconfig_set_fd(fs, "lowerdir+", fd) {
+                Err(Errno::INVAL) => fsconfig_set_string(fs, "lowerdir+", self.path()),
+                other => other,
+            },
+        }
+    }
+}
+
 /// An overlay by the newer calls.
-pub(crate) fn detached(lowers: &[String], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd, Errno> {
+pub(crate) fn detached(lowers: &[Lower], writable: Option<(&str, &str)>, volatile: bool) -> Result<OwnedFd, Errno> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "source", "overlay")?;
     for lower in lowers {
-        fsconfig_set_string(&fs, "lowerdir+", lower.as_str())?;
+        lower.add(&fs)?;
     }
     if let Some((upper, work)) = writable {
         fsconfig_set_string(&fs, "upperdir", upper)?;
@@ -195,7 +230,7 @@ mod tests {
             let dir = root.join(name);
             std::fs::create_dir(&dir).unwrap();
             std::fs::write(dir.join(name), name).unwrap();
-            lowers.push(text(&dir).unwrap());
+            lowers.push(Lower::Path(text(&dir).unwrap()));
         }
         let snapshot = store.prepare("one", None).unwrap();
         let (upper, work) = (text(&snapshot.upper()).unwrap(), text(&snapshot.dir().join("work")).unwrap());
@@ -209,7 +244,7 @@ mod tests {
             assert_eq!(written.is_ok(), writable.is_some(), "{written:?}");
         }
         assert_eq!(std::fs::read_dir(&dirs.tmp).unwrap().count(), 0);
-        let many = vec!["/x".repeat(100); 50];
+        let many: Vec<Lower> = (0..50).map(|_| Lower::Path("/x".repeat(100))).collect();
         let error = snapshot.attached(&many, None, false).unwrap_err();
         assert!(error.to_string().contains("Linux 6.7"), "{error}");
         drop((snapshot, store));

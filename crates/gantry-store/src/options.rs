@@ -13,6 +13,29 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// What is called when another process has the store, with who holds it.
 pub type OnWait = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// How layers lie on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerForm {
+    /// As trees of files, which every kernel can mount.
+    #[default]
+    Directories,
+    /// As one file each, an EROFS image that the kernel mounts from it: needs Linux 6.12, and a file system of the store
+    /// that can hand out its files so.
+    Erofs,
+}
+
+impl std::str::FromStr for LayerForm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "directories" => Ok(Self::Directories),
+            "erofs" => Ok(Self::Erofs),
+            other => Err(format!("{other:?} is no form of layers: they are \"directories\" or \"erofs\"")),
+        }
+    }
+}
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -27,6 +50,8 @@ pub struct Options {
     pub partial_ttl: Duration,
     /// How long the store's own thread waits for more work before it begins: syncs and collections serve all of it.
     pub pause: Duration,
+    /// How layers that are unpacked from now on lie on disk. Those that are here stay as they are; both stand on each other.
+    pub layers: LayerForm,
     /// Bounds of layers, and how they are unpacked.
     pub layer: layer::Options,
     /// The time.
@@ -41,6 +66,7 @@ impl Default for Options {
             auto_collect: Some(Policy::default()),
             partial_ttl: Duration::from_secs(24 * 3600),
             pause: Duration::from_secs(1),
+            layers: LayerForm::Directories,
             layer: layer::Options::default(),
             clock: Arc::new(system_clock),
         }

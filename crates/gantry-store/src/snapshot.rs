@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use gantry_model::digest::Digest;
-use rustix::fs::{CWD, Gid, Mode, Uid, fchmod, fchown};
+use rustix::fs::{CWD, Gid, Mode, Uid, fchmod, fchown, fstat};
 use serde::{Deserialize, Serialize};
 
 use crate::collect::Root;
 use crate::dirs::open_dir;
 use crate::error::{Error, Result};
 use crate::layer;
-use crate::layers::numbers;
+use crate::layers::{Place, places};
 use crate::rows;
 use crate::store::{Inner, State, Store};
 use crate::usage::{TreeUsage, tree_usage};
@@ -160,7 +160,7 @@ impl Store {
         if state.snapshots.contains_key(key) {
             return Err(Error::Exists(key.to_owned()));
         }
-        let lowers = chain.map(|chain| numbers(&state, chain)).transpose()?.unwrap_or_default();
+        let lowers = chain.map(|chain| places(&state, chain)).transpose()?.unwrap_or_default();
         if lowers.len() > MAX_LAYERS {
             let why = format!("it has {} layers, overlayfs takes {MAX_LAYERS}", lowers.len());
             return Err(Error::Invalid { what: "the layers of snapshot", value: key.to_owned(), why });
@@ -172,7 +172,7 @@ impl Store {
         if let Some(chain) = chain {
             self.root_added(Root::Layer(chain.clone()));
         }
-        let made = self.make_dirs(&row, lowers.first().copied());
+        let made = self.make_dirs(&row, lowers.first());
         if let Err(error) = made {
             inner.state().snapshots.remove(key);
             inner.dirs.discard(&inner.dirs.tmp.join(format!("snapshot-{number}")))?;
@@ -181,7 +181,7 @@ impl Store {
         Ok(Snapshot { store: self.clone(), key: key.to_owned(), row })
     }
 
-    fn make_dirs(&self, row: &SnapshotRow, top: Option<u64>) -> Result<()> {
+    fn make_dirs(&self, row: &SnapshotRow, top: Option<&Place>) -> Result<()> {
         let dirs = &self.inner().dirs;
         let fail = |error| dirs.error(format!("make snapshot {}", row.key), error);
         let tmp = dirs.tmp.join(format!("snapshot-{}", row.number));
@@ -192,7 +192,7 @@ impl Store {
         builder.create(tmp.join("work")).map_err(fail)?;
         builder.mode(0o755).create(tmp.join("fs")).map_err(fail)?;
         if let Some(top) = top {
-            like(&tmp.join("fs"), &dirs.layer(top).join("fs")).map_err(fail)?;
+            like(&tmp.join("fs"), &self.open_tree(top)?).map_err(fail)?;
         }
         std::os::unix::fs::symlink(record, tmp.join("record")).map_err(fail)?;
         std::fs::rename(&tmp, dirs.snapshot(row.number)).map_err(fail)
@@ -209,24 +209,23 @@ fn touch(state: &mut State, chain: Option<&Digest>, now: i64) {
 }
 
 /// Gives a snapshot's root directory the owner, mode and attributes of the layer below, which it hides.
-fn like(own: &std::path::Path, lower: &std::path::Path) -> io::Result<()> {
-    let stat = lower.symlink_metadata()?;
+fn like(own: &std::path::Path, from: &OwnedFd) -> io::Result<()> {
+    let stat = fstat(from)?;
     let fd = open_dir(CWD, own)?;
-    if (stat.uid(), stat.gid()) != (0, 0) {
-        fchown(&fd, Some(Uid::from_raw(stat.uid())), Some(Gid::from_raw(stat.gid())))?;
+    if (stat.st_uid, stat.st_gid) != (0, 0) {
+        fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     }
-    fchmod(&fd, Mode::from_raw_mode(stat.mode() & 0o7777))?;
-    let from = open_dir(CWD, lower)?;
-    let size = rustix::fs::flistxattr_query(&from)?;
+    fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let size = rustix::fs::flistxattr_query(from)?;
     if size == 0 {
         return Ok(());
     }
     let mut names = vec![0_u8; size];
-    let size = rustix::fs::flistxattr(&from, names.as_mut_slice())?;
+    let size = rustix::fs::flistxattr(from, names.as_mut_slice())?;
     let overlay = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.overlay.");
     for name in names[..size].split(|byte| *byte == 0).filter(overlay) {
-        let mut value = vec![0_u8; rustix::fs::fgetxattr_query(&from, name)?];
-        let length = rustix::fs::fgetxattr(&from, name, value.as_mut_slice())?;
+        let mut value = vec![0_u8; rustix::fs::fgetxattr_query(from, name)?];
+        let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
         rustix::fs::fsetxattr(&fd, name, &value[..length], rustix::fs::XattrFlags::empty())?;
     }
     Ok(())

@@ -18,13 +18,14 @@ use gantry_model::digest::{Algorithm, Digest};
 use crate::collect::Root;
 use crate::db::{Db, Writing};
 use crate::dirs::Dirs;
+use crate::erofs::Images;
 use crate::error::{Error, Result, io_error};
 use crate::keeper::Keeper;
 use crate::lease::LeaseState;
-use crate::options::Options;
+use crate::options::{LayerForm, Options};
 use crate::rows::LayerRow;
 use crate::snapshot::SnapshotRow;
-use crate::{lock, recover};
+use crate::{erofs, lock, recover};
 
 /// A store of content, layers and snapshots. Clones share it; it is closed with the last of them and of all that came from
 /// it (leases, snapshots and so on).
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) bytes: AtomicU64,
     /// One collection at a time.
     pub(crate) collecting: Mutex<()>,
+    /// The layers that are mounted because they are images.
+    pub(crate) images: Images,
     /// Orders writers of index.json.
     pub(crate) index: Mutex<()>,
     /// Held for as long as the store is open.
@@ -104,9 +107,13 @@ impl Store {
             bytes: AtomicU64::new(0),
             collecting: Mutex::new(()),
             index: Mutex::new(()),
+            images: Images::default(),
             _lock: lock,
         };
         recover::run(&inner)?;
+        if inner.options.layers == LayerForm::Erofs {
+            erofs::probe(&inner.dirs)?;
+        }
         let inner = Arc::new(inner);
         let keeper = Keeper::start(&inner)?;
         Ok(Self(Arc::new(Handle { inner, keeper })))

@@ -19,6 +19,7 @@ use gantry_model::digest::Digest;
 use gantry_model::image::Descriptor;
 use gantry_model::reference::Reference;
 
+use crate::erofs;
 use crate::error::{Error, Result};
 use crate::images::parse;
 use crate::index;
@@ -70,6 +71,8 @@ pub(crate) fn run(inner: &Inner, policy: &Policy, now: i64, dry_run: bool) -> Re
     let _one = inner.collecting.lock().unwrap_or_else(PoisonError::into_inner);
     if !dry_run {
         inner.state().new_roots = Some(Vec::new());
+        // What stays mounted takes its room until it is not.
+        erofs::forget_unused(inner);
     }
     let collected = collect(inner, policy, now, dry_run);
     inner.state().new_roots = None;

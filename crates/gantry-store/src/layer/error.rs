@@ -54,6 +54,9 @@ pub enum LayerError {
         /// Its target, escaped.
         target: String,
     },
+    /// An image of the layer cannot be made.
+    #[error(transparent)]
+    Image(#[from] gantry_erofs::Error),
     /// A thread ended unexpectedly.
     #[error("a thread of the unpacking ended unexpectedly")]
     Thread,
@@ -64,7 +67,9 @@ impl LayerError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Kernel { errno, .. } => matches!(*errno, Errno::NOSPC | Errno::DQUOT),
-            Self::Source(error) | Self::Output(error) => error.kind() == io::ErrorKind::StorageFull,
+            Self::Source(error) | Self::Output(error) | Self::Image(gantry_erofs::Error::Io(error)) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
             _ => false,
         }
     }

@@ -18,6 +18,7 @@ mod describe;
 mod diff;
 mod dirs;
 mod error;
+mod image;
 mod names;
 mod pipe;
 mod settle;
@@ -29,6 +30,7 @@ use gantry_model::digest::Digest;
 pub use compress::{Compression, Decompressed, decompress};
 pub use diff::{DiffOptions, archive, archive_as, diff};
 pub use error::LayerError;
+pub use image::{Image, image};
 pub use settle::settle;
 pub use unpack::unpack;
 

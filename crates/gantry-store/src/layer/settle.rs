@@ -1,6 +1,6 @@
 //! What a layer needs its parents for, done when they are there.
 
-mod union;
+pub(super) mod union;
 
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _, SeekFrom};

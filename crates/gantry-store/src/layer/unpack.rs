@@ -24,21 +24,34 @@ pub fn unpack(
     options: &Options,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked> {
+    let run = run(compressed, &options.limits, progress, move |sink| write(sink, root, options))?;
+    let ((disk, entries, pending), diff_id, size) = run;
+    Ok(Unpacked { diff_id, size, disk, entries, pending })
+}
+
+/// Reads, decompresses and hashes an archive while `write` makes something of it. Gives what that gave, the digest and the
+/// size of the uncompressed archive.
+pub(super) fn run<T: Send>(
+    compressed: &mut dyn Read,
+    limits: &Limits,
+    progress: &dyn Fn(u64),
+    write: impl FnOnce(Sink) -> Result<T> + Send,
+) -> Result<(T, Digest, u64)> {
     let (source, hash, sink) = pipe();
     thread::scope(|scope| {
         let hasher = scope.spawn(move || hash.run());
-        let writer = scope.spawn(move || write(sink, root, options));
-        let fed = feed(&source, compressed, &options.limits, progress);
+        let writer = scope.spawn(move || write(sink));
+        let fed = feed(&source, compressed, limits, progress);
         // That is the end of the stream to those who come after it.
         drop(source);
         let hashed = hasher.join().map_err(|_| LayerError::Thread);
         let written = writer.join().map_err(|_| LayerError::Thread)?;
         // A source that failed looks like a cut-off archive to the writer, so its error is told first.
         fed?;
-        let (disk, entries, pending) = written?;
+        let written = written?;
         let (hash, size) = hashed?;
         let diff_id = Digest::from_bytes(Algorithm::Sha256, &hash).map_err(|_| LayerError::Thread)?;
-        Ok(Unpacked { diff_id, size, disk, entries, pending })
+        Ok((written, diff_id, size))
     })
 }
 

@@ -1,11 +1,12 @@
 //! What the tests of layers share: a directory, archives, and trees written down so that they can be compared.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use gantry_store::layer::{self, LayerError, Options, Pending, Unpacked};
 use gantry_tar::{Entry, Kind, Time, Writer};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 /// A directory that goes with the test.
@@ -59,14 +61,114 @@ pub fn unpack(archive: &[u8], into: &Path) -> Result<Unpacked, LayerError> {
     unpack_with(archive, into, &Options::default())
 }
 
-pub fn unpack_with(mut archive: &[u8], into: &Path, options: &Options) -> Result<Unpacked, LayerError> {
-    layer::unpack(&mut archive, File::open(into).unwrap().as_fd(), options, &|_| ())
+/// Unpacks into a directory, and makes an image beside, which must show the same or be refused too.
+pub fn unpack_with(archive: &[u8], into: &Path, options: &Options) -> Result<Unpacked, LayerError> {
+    let fresh = fs::read_dir(into).unwrap().next().is_none();
+    let unpacked = layer::unpack(&mut &*archive, File::open(into).unwrap().as_fd(), options, &|_| ());
+    match (image_of(archive, &[], options), &unpacked) {
+        // What needs the layers below is compared when they are there.
+        (Ok(_) | Err(LayerError::Dangling { .. }), _) if !fresh => {}
+        (Err(LayerError::Dangling { .. }), Ok(_)) => {}
+        (Ok(image), Ok(unpacked)) => {
+            assert_eq!((&image.diff_id, image.entries), (&unpacked.diff_id, unpacked.entries));
+            image.shows(into, archive);
+        }
+        (image, Err(_)) => assert!(image.is_err(), "what is refused as a directory is an image"),
+        (Err(error), Ok(_)) => panic!("no image of what is a directory: {error}"),
+    }
+    UNPACKED.with_borrow_mut(|all| all.insert(into.to_owned(), archive.to_vec()));
+    unpacked
+}
+
+thread_local! {
+    /// What was unpacked where, until it is settled.
+    static UNPACKED: RefCell<BTreeMap<PathBuf, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// An image of a layer, whole.
+struct Imaged {
+    file: PathBuf,
+    diff_id: gantry_model::digest::Digest,
+    entries: u64,
+}
+
+impl Drop for Imaged {
+    fn drop(&mut self) {
+        fs::remove_file(&self.file).unwrap();
+    }
+}
+
+impl Imaged {
+    /// Mounts it, and asserts that it shows what a directory has.
+    fn shows(&self, directory: &Path, archive: &[u8]) {
+        let mount = match mount(&self.file) {
+            Ok(mount) => mount,
+            Err(errno @ (Errno::NODEV | Errno::NOTBLK | Errno::OPNOTSUPP)) => {
+                let name = std::thread::current().name().unwrap_or("?").to_owned();
+                let _ = writeln!(std::io::stderr(), "SKIPPED the image of {name}: {errno}");
+                return;
+            }
+            Err(errno) => panic!("mount an image of {} bytes: {errno}", archive.len()),
+        };
+        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        same(&describe(&root), &describe(directory), "the image (ours) and the directory (theirs)");
+        // Both are packed to the same bytes; but an image does not tell of its holes, and those may be large.
+        if sparse(directory) {
+            return;
+        }
+        let packed = |root: &Path| layer::diff(File::open(root).unwrap().as_fd(), &mut std::io::sink(), DIFF);
+        assert_eq!(packed(&root).unwrap(), packed(directory).unwrap());
+    }
+}
+
+/// Whether some file has a hole that an archive would tell of.
+fn sparse(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().any(|item| {
+        let path = item.unwrap().path();
+        let data = fs::symlink_metadata(&path).unwrap();
+        if data.is_dir() { sparse(&path) } else { data.is_file() && data.len() >= data.blocks() * 512 + (1 << 20) }
+    })
+}
+
+const DIFF: layer::DiffOptions = layer::DiffOptions { root: true, places: &[] };
+
+fn mount(image: &Path) -> Result<std::os::fd::OwnedFd, Errno> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+    let context = rustix::mount::fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", image)?;
+    rustix::mount::fsconfig_create(&context)?;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+fn image_of(mut archive: &[u8], lowers: &[&Path], options: &Options) -> Result<Imaged, LayerError> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("gantry-image-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let file = File::create_new(&path).unwrap();
+    let made = layer::image(&mut archive, file, options, &|_| ()).and_then(|mut image| {
+        let lowers: Vec<File> = lowers.iter().map(|path| File::open(path).unwrap()).collect();
+        let lowers: Vec<_> = lowers.iter().map(File::as_fd).collect();
+        image.finish(&lowers)?;
+        Ok(Imaged { file: path.clone(), diff_id: image.diff_id().clone(), entries: image.entries() })
+    });
+    if made.is_err() {
+        fs::remove_file(&path).unwrap();
+    }
+    made
 }
 
 pub fn settle(into: &Path, pending: &Pending, lowers: &[&Path]) -> Result<(), LayerError> {
-    let lowers: Vec<File> = lowers.iter().map(|path| File::open(path).unwrap()).collect();
-    let lowers: Vec<_> = lowers.iter().map(File::as_fd).collect();
-    layer::settle(File::open(into).unwrap().as_fd(), pending, &lowers)
+    let archive = UNPACKED.with_borrow_mut(|all| all.remove(into)).expect("it was unpacked");
+    let image = image_of(&archive, lowers, &Options::default());
+    let opened: Vec<File> = lowers.iter().map(|path| File::open(path).unwrap()).collect();
+    let opened: Vec<_> = opened.iter().map(File::as_fd).collect();
+    let settled = layer::settle(File::open(into).unwrap().as_fd(), pending, &opened);
+    match (image, &settled) {
+        (Ok(image), Ok(())) => image.shows(into, &archive),
+        (Err(_), Err(_)) => {}
+        (image, settled) => panic!("image: {:?}, directory: {settled:?}", image.map(|_| ())),
+    }
+    settled
 }
 
 pub fn diff(from: &Path) -> Result<Vec<u8>, LayerError> {

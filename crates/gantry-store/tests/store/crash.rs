@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gantry_store::{Claim, Options, Policy, Result, Store};
+use gantry_store::{Claim, LayerForm, Options, Policy, Result, Store};
 
 use crate::kit::{Made, Place, Random, fetch, image, known, layer_files, options, sha256, unpack};
 
@@ -24,11 +25,14 @@ const THREADS: u64 = 2;
 
 const ROOT: &str = "GANTRY_STORE_CRASH_ROOT";
 const SEED: &str = "GANTRY_STORE_CRASH_SEED";
+const FORM: &str = "GANTRY_STORE_CRASH_FORM";
+/// How often it is killed when layers are images: what differs is little.
+const IMAGE_KILLS: u64 = 40;
 
 /// Half of the time the store's own thread has something to do all the time, so that it is killed in the middle too.
-fn busy(seed: u64) -> Options {
+fn busy(seed: u64, layers: LayerForm) -> Options {
     let auto_collect = seed.is_multiple_of(2).then(|| Policy { min_age: None, ..Policy::default() });
-    Options { auto_collect, pause: Duration::from_millis(seed % 20), ..options() }
+    Options { auto_collect, layers, pause: Duration::from_millis(seed % 20), ..options() }
 }
 
 /// What the killed process does; run by the test below.
@@ -37,7 +41,9 @@ fn busy(seed: u64) -> Options {
 fn the_process_that_is_killed() {
     let root = PathBuf::from(std::env::var_os(ROOT).expect("the crash test says where"));
     let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
-    let store = Store::open(&root, busy(seed)).unwrap();
+    let images = std::env::var_os(FORM).is_some_and(|form| form == "erofs");
+    let layers = if images { LayerForm::Erofs } else { LayerForm::Directories };
+    let store = Store::open(&root, busy(seed, layers)).unwrap();
     say("opened");
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -153,10 +159,16 @@ impl Expected {
 }
 
 /// Lets the process run for a while and kills it.
-fn run_and_kill(root: &Path, seed: u64, after: Duration, expected: &mut Expected) {
+fn run_and_kill(place: &Place, seed: u64, after: Duration, expected: &mut Expected) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::the_process_that_is_killed", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env(ROOT, root).env(SEED, seed.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let form = if place.1 == LayerForm::Erofs { "erofs" } else { "directories" };
+    command
+        .env(ROOT, place.path(""))
+        .env(FORM, form)
+        .env(SEED, seed.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let out = child.stdout.take().unwrap();
     let (opened, is_open) = std::sync::mpsc::channel();
@@ -200,7 +212,7 @@ fn verify(place: &Place, root: &Path, expected: &mut Expected) {
         });
         assert!(may.contains(&found), "{name} is {found:?}, may be {may:?}");
         if let Some(number) = found {
-            whole(place, &store, number);
+            whole(&store, number);
         }
         *may = [found].into();
     }
@@ -220,7 +232,7 @@ fn verify(place: &Place, root: &Path, expected: &mut Expected) {
 }
 
 /// Every blob of an image is here, and its layers are unpacked right.
-fn whole(place: &Place, store: &Store, number: u64) {
+fn whole(store: &Store, number: u64) {
     let made = image(number);
     for bytes in made.tars.iter().chain([&made.config, &made.manifest]) {
         assert!(store.read_blob(&sha256(bytes), 1 << 20).unwrap() == *bytes);
@@ -230,7 +242,8 @@ fn whole(place: &Place, store: &Store, number: u64) {
     while let Some(top) = chain {
         index -= 1;
         let layer = store.layer(&top).unwrap().expect("a layer of a named image is here");
-        let dir = tree(place, &top);
+        let tree = store.open_layer(&top).unwrap();
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
         let own = if index == 0 { number % 3 } else { number };
         for (name, bytes) in layer_files(own, index) {
             assert!(std::fs::read(dir.join(&name)).unwrap() == bytes, "{name} of layer {index} of image {number}");
@@ -238,15 +251,6 @@ fn whole(place: &Place, store: &Store, number: u64) {
         chain = layer.parent;
     }
     assert_eq!(index, 0);
-}
-
-/// Where a layer lies, by its record.
-fn tree(place: &Place, chain: &gantry_model::digest::Digest) -> PathBuf {
-    let dirs = std::fs::read_dir(place.path("layers")).unwrap().map(|entry| entry.unwrap().path());
-    let of = |dir: &PathBuf| {
-        std::fs::read_to_string(dir.join("record")).unwrap().contains(&format!("\"chain\":\"{chain}\""))
-    };
-    dirs.into_iter().find(of).unwrap().join("fs")
 }
 
 /// After everything was removed nothing is left.
@@ -276,27 +280,37 @@ fn nothing_leaks(place: &Place, root: &Path) {
 
 #[test]
 fn kills_lose_nothing() {
+    kills(&Place::new(), KILLS);
+}
+
+#[test]
+fn kills_lose_no_images() {
+    if let Some(place) = Place::of_images() {
+        kills(&place, IMAGE_KILLS);
+    }
+}
+
+fn kills(place: &Place, kills: u64) {
     let given = std::env::var("GANTRY_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x5eed);
     println!("seed {seed}: GANTRY_SEED={seed} does the same again, as far as the kernel does");
-    let place = Place::new();
     let root = place.path("");
     let mut random = Random(seed);
     let (mut expected, mut done) = (Expected::default(), BTreeMap::new());
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let after = Duration::from_micros(random.next() % 80_000);
-        run_and_kill(&root, random.next(), after, &mut expected);
-        verify(&place, &root, &mut expected);
-        if kill % 50 == 49 {
-            nothing_leaks(&place, &root);
+        run_and_kill(place, random.next(), after, &mut expected);
+        verify(place, &root, &mut expected);
+        if kill % 40 == 39 {
+            nothing_leaks(place, &root);
             for (word, count) in std::mem::take(&mut expected).done {
                 *done.entry(word).or_insert(0) += count;
             }
         }
     }
-    println!("done in {KILLS} runs: {done:?}");
+    println!("done in {kills} runs: {done:?}");
     for word in ["tag!", "untag!", "make!", "remove!"] {
-        assert!(done.get(word).is_some_and(|count| *count > KILLS / 5), "too little was done: {done:?}");
+        assert!(done.get(word).is_some_and(|count| *count > kills / 5), "too little was done: {done:?}");
     }
 }
 
@@ -310,7 +324,7 @@ fn kills_while_a_store_is_made() {
         let place = Place::new();
         let (root, mut expected) = (place.path(""), Expected::default());
         // A multiple of four: the process is not waited for until it has opened the store.
-        run_and_kill(&root, (random.next() % 1000) * 4, Duration::from_micros(random.next() % 12_000), &mut expected);
+        run_and_kill(&place, (random.next() % 1000) * 4, Duration::from_micros(random.next() % 12_000), &mut expected);
         verify(&place, &root, &mut expected);
     }
 }

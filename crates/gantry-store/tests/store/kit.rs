@@ -1,29 +1,47 @@
 //! What the tests share: a directory that goes away, archives, whole images, chance that can be had again.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_model::digest::Digest;
 use gantry_model::image::{Descriptor, ImageConfig, Manifest, media};
-use gantry_store::{Claim, Expect, LayerClaim, Lease, Options, Result, Store, chain_id};
+use gantry_store::{Claim, Expect, LayerClaim, LayerForm, Lease, Options, Result, Store, chain_id};
 use sha2::{Digest as _, Sha256};
 
 /// A directory for one test.
-pub struct Place(pub PathBuf);
+pub struct Place(pub PathBuf, pub LayerForm);
 
 impl Place {
     pub fn new() -> Self {
+        Self::of(LayerForm::Directories)
+    }
+
+    /// One whose layers are images; none, with a line that says so, where the kernel cannot.
+    pub fn of_images() -> Option<Self> {
+        let place = Self::of(LayerForm::Erofs);
+        match Store::open(&place.0.join("s"), options_of(LayerForm::Erofs)) {
+            Ok(_) => Some(place),
+            Err(error) => {
+                let name = std::thread::current().name().unwrap_or("?").to_owned();
+                // The harness would hide what is printed by a test that passes.
+                let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {error}");
+                None
+            }
+        }
+    }
+
+    pub fn of(form: LayerForm) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("gantry-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(path, form)
     }
 
     pub fn open(&self) -> Store {
-        self.open_with(options())
+        self.open_with(options_of(self.1))
     }
 
     pub fn open_with(&self, options: Options) -> Store {
@@ -45,6 +63,32 @@ impl Drop for Place {
 pub fn options() -> Options {
     Options { auto_collect: None, lock_wait: Duration::from_secs(20), ..Options::default() }
 }
+
+pub fn options_of(layers: LayerForm) -> Options {
+    Options { layers, ..options() }
+}
+
+/// Tests that are run with layers as directories and as images.
+macro_rules! each_form {
+    ($($name:ident),* $(,)?) => {
+        mod directories {
+            $(#[test]
+            fn $name() {
+                super::$name(&crate::kit::Place::new());
+            })*
+        }
+
+        mod images {
+            $(#[test]
+            fn $name() {
+                if let Some(place) = crate::kit::Place::of_images() {
+                    super::$name(&place);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use each_form;
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 

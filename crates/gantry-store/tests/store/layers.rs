@@ -4,11 +4,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gantry_store::{LayerClaim, chain_id};
 
-use crate::kit::{HOUR, Place, image, sha256, tar, unpack};
+use crate::kit::{HOUR, Place, each_form, image, sha256, tar, unpack};
 
-#[test]
-fn layers_are_unpacked_in_parallel_and_committed_in_order() {
-    let place = Place::new();
+each_form!(
+    layers_are_unpacked_in_parallel_and_committed_in_order,
+    a_layer_is_unpacked_once,
+    layers_are_packed_again,
+    a_broken_archive_leaves_nothing,
+    layers_of_another_boot_that_were_not_synced_are_unpacked_again,
+    rows_are_made_again_from_what_lies_on_disk,
+);
+
+fn layers_are_unpacked_in_parallel_and_committed_in_order(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let tars: Vec<Vec<u8>> = (0..6).map(|n| tar(&[("d/", None), (&format!("d/f{n}"), Some(b"x"))])).collect();
@@ -40,9 +47,7 @@ fn layers_are_unpacked_in_parallel_and_committed_in_order() {
     assert_eq!(store.layers().unwrap().len(), 6);
 }
 
-#[test]
-fn a_layer_is_unpacked_once() {
-    let place = Place::new();
+fn a_layer_is_unpacked_once(place: &Place) {
     let store = place.open();
     let made = image(2);
     let unpacked = AtomicUsize::new(0);
@@ -63,9 +68,7 @@ fn a_layer_is_unpacked_once() {
     assert_eq!(unpacked.load(Ordering::Relaxed), 1);
 }
 
-#[test]
-fn layers_are_packed_again() {
-    let place = Place::new();
+fn layers_are_packed_again(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let chain = unpack(&store, &lease, None, &image(5).tars[0]).unwrap();
@@ -78,9 +81,7 @@ fn layers_are_packed_again() {
     assert!(one == two);
 }
 
-#[test]
-fn a_broken_archive_leaves_nothing() {
-    let place = Place::new();
+fn a_broken_archive_leaves_nothing(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let mut bytes = image(1).tars[0].clone();
@@ -89,9 +90,7 @@ fn a_broken_archive_leaves_nothing() {
     assert_eq!(std::fs::read_dir(place.path("tmp")).unwrap().count(), 0);
 }
 
-#[test]
-fn layers_of_another_boot_that_were_not_synced_are_unpacked_again() {
-    let place = Place::new();
+fn layers_of_another_boot_that_were_not_synced_are_unpacked_again(place: &Place) {
     let store = place.open();
     let made = crate::kit::pull(&store, 1, "a").unwrap();
     let number = std::fs::read_dir(place.path("layers")).unwrap().next().unwrap().unwrap().file_name();
@@ -112,9 +111,7 @@ fn layers_of_another_boot_that_were_not_synced_are_unpacked_again() {
     assert_eq!(store.check().unwrap().faults, []);
 }
 
-#[test]
-fn rows_are_made_again_from_what_lies_on_disk() {
-    let place = Place::new();
+fn rows_are_made_again_from_what_lies_on_disk(place: &Place) {
     let store = place.open();
     let made = crate::kit::pull(&store, 2, "a").unwrap();
     let layers = store.layers().unwrap().len();

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use gantry_model::digest::Digest;
@@ -9,7 +10,15 @@ use gantry_store::{MAX_LAYERS, MountOptions};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::kit::{HOUR, Place, pull, tar, unpack};
+use crate::kit::{HOUR, Place, each_form, pull, tar, unpack};
+
+each_form!(
+    containers_write_to_snapshots,
+    an_empty_beginning_is_a_snapshot_too,
+    the_root_is_as_in_the_image,
+    hundreds_of_layers_are_mounted,
+    a_snapshot_costs_little,
+);
 
 fn read(mount: &OwnedFd, path: &str) -> Result<Vec<u8>, Errno> {
     let fd = openat(mount, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -25,9 +34,7 @@ fn write(mount: &OwnedFd, path: &str, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-#[test]
-fn containers_write_to_snapshots() {
-    let place = Place::new();
+fn containers_write_to_snapshots(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let lower = unpack(&store, &lease, None, &tar(&[("a", Some(b"1")), ("b", Some(b"1")), ("c", Some(b"1"))])).unwrap();
@@ -79,9 +86,7 @@ fn containers_write_to_snapshots() {
     assert_eq!(store.check().unwrap().faults, []);
 }
 
-#[test]
-fn an_empty_beginning_is_a_snapshot_too() {
-    let place = Place::new();
+fn an_empty_beginning_is_a_snapshot_too(place: &Place) {
     let store = place.open();
     let mount = store.prepare("scratch", None).unwrap().mount().unwrap();
     write(&mount, "a", b"1").unwrap();
@@ -92,10 +97,7 @@ fn an_empty_beginning_is_a_snapshot_too() {
     }
 }
 
-#[test]
-fn the_root_is_as_in_the_image() {
-    use std::os::unix::fs::MetadataExt;
-    let place = Place::new();
+fn the_root_is_as_in_the_image(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let mut root = tar(&[("./", None)]);
@@ -111,9 +113,7 @@ fn the_root_is_as_in_the_image() {
     assert_eq!((stat.mode() & 0o7777, stat.uid()), (0o1777, 100));
 }
 
-#[test]
-fn hundreds_of_layers_are_mounted() {
-    let place = Place::new();
+fn hundreds_of_layers_are_mounted(place: &Place) {
     let store = place.open();
     let lease = store.lease("test", HOUR).unwrap();
     let mut chain: Option<Digest> = None;
@@ -131,9 +131,7 @@ fn hundreds_of_layers_are_mounted() {
 
 /// A start of a container waits for this. The bound is far above what is measured, for a busy machine; what was measured
 /// is printed.
-#[test]
-fn a_snapshot_costs_little() {
-    let place = Place::new();
+fn a_snapshot_costs_little(place: &Place) {
     let store = place.open();
     let made = pull(&store, 2, "a").unwrap();
     let mut times = Vec::new();
