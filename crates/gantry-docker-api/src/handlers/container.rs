@@ -16,7 +16,8 @@ use crate::server::Api;
 use crate::time;
 use crate::types::container::{Sizes, inspect as document, summary};
 use crate::types::create::CreateBody;
-use crate::types::host::{Limits, RestartPolicy, restart as restart_policy};
+use crate::types::host::{RestartPolicy, restart as restart_policy};
+use crate::types::limits::Limits;
 
 /// `POST /containers/create`.
 pub(crate) async fn create(api: &Api, mut request: Request) -> Outcome<Reply> {
@@ -156,33 +157,27 @@ async fn fits(api: &Api, view: &View, filters: &Filters) -> Outcome<bool> {
         && filters.any("volume", volume)
         && filters.any("is-task", |wanted| wanted == "false")
         && filters.labels(&record.config.labels);
-    if !fits {
-        return Ok(false);
-    }
-    let Some(image) = &record.image else { return Ok(filters.get("ancestor").is_empty()) };
-    let ancestors = filters.get("ancestor");
+    Ok(fits && is_descendant(api, view, filters.get("ancestor")).await)
+}
+
+/// Whether a container's image is one of these, or was built on one.
+async fn is_descendant(api: &Api, view: &View, ancestors: &[String]) -> bool {
     if ancestors.is_empty() {
-        return Ok(true);
+        return true;
     }
+    let Some(image) = &view.record.image else { return false };
     for ancestor in ancestors {
-        match api.engine.images().resolve(ancestor, None).await {
-            Ok(found)
-                if *found.id() == image.id || image.chain.as_ref().is_some_and(|_| found.top() == image.chain) =>
-            {
-                return Ok(true);
-            }
-            Ok(found) => {
-                // The other image may be one that this was built on.
-                let own = api.engine.images().resolve(&image.id.to_string(), None).await;
-                let top = found.top();
-                if own.is_ok_and(|own| top.is_some_and(|top| own.chains().contains(&top))) {
-                    return Ok(true);
-                }
-            }
-            Err(_) => {}
+        let Ok(found) = api.engine.images().resolve(ancestor, None).await else { continue };
+        if *found.id() == image.id || image.chain.is_some() && found.top() == image.chain {
+            return true;
+        }
+        let own = api.engine.images().resolve(&image.id.to_string(), None).await;
+        let top = found.top();
+        if own.is_ok_and(|own| top.is_some_and(|top| own.chains().contains(&top))) {
+            return true;
         }
     }
-    Ok(false)
+    false
 }
 
 /// `POST /containers/ID/start`.

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::stream::{Hijack, hijack};
+use super::stream::{Hijack, ended, hijack};
 use crate::error::Outcome;
 use crate::reply::{Reply, empty, json as reply_json, ok};
 use crate::request::Request;
@@ -61,8 +61,6 @@ pub(crate) async fn create(api: &Api, id: &str, mut request: Request) -> Outcome
 struct StartBody {
     #[serde(deserialize_with = "nullable")]
     detach: bool,
-    #[serde(deserialize_with = "nullable")]
-    tty: bool,
     console_size: Option<[u16; 2]>,
 }
 
@@ -75,9 +73,15 @@ pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<
         api.engine.start_exec(id, true, size).await?;
         return Ok(empty(StatusCode::OK));
     }
-    let attached = api.engine.start_exec(id, false, size).await?;
-    let Some(attached) = attached else { return Ok(empty(StatusCode::OK)) };
-    let _ = body.tty;
+    let started = match api.engine.start_exec(id, false, size).await {
+        // A program that cannot be run is told of as if it had written that itself.
+        Err(error @ gantry_engine::Error::Start { .. }) => {
+            let words = super::logs::framed(&format!("{error}\r\n"), exec.request.terminal);
+            return hijack(request, ended(exec.request.terminal)?, Hijack { before: Some(words), ..Hijack::default() });
+        }
+        started => started?,
+    };
+    let Some(attached) = started else { return Ok(empty(StatusCode::OK)) };
     let keys = if exec.request.detach_keys.is_empty() { None } else { Some(exec.request.detach_keys.as_str()) };
     hijack(request, attached, Hijack { keys, stdin: exec.request.stdin, before: None })
 }

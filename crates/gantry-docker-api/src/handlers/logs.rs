@@ -96,6 +96,13 @@ fn bytes_of(entries: &[Entry], shown: &Shown) -> Bytes {
     out.into()
 }
 
+/// A text as a client gets it that is attached to standard output.
+pub(crate) fn framed(text: &str, terminal: bool) -> Bytes {
+    let stream = gantry_model::logrecord::Stream::Stdout;
+    let entry = Entry { time: 0, stream, text: text.as_bytes().to_vec() };
+    bytes_of(&[entry], &Shown { terminal, timestamps: false, details: String::new() })
+}
+
 /// RFC 3339 with all nine digits.
 fn padded(nanoseconds: i64) -> String {
     let text = rfc3339(nanoseconds);

@@ -40,14 +40,18 @@ pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Outcome<Rep
     }
     let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
     if !request.flag("stream") {
-        let (socket, theirs) = UnixStream::pair().map_err(|error| Failure::internal(error.to_string()))?;
-        drop(theirs);
-        let attached = Attached { socket, terminal: view.record.config.terminal };
-        return hijack(request, attached, Hijack { before, ..Hijack::default() });
+        return hijack(request, ended(view.record.config.terminal)?, Hijack { before, ..Hijack::default() });
     }
     let keys = Some(request.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty());
     let attached = api.engine.attach(id, streams).await?;
     hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before })
+}
+
+/// The streams of a process that has ended.
+pub(crate) fn ended(terminal: bool) -> Outcome<Attached> {
+    let (socket, theirs) = UnixStream::pair().map_err(|error| Failure::internal(error.to_string()))?;
+    drop(theirs);
+    Ok(Attached { socket, terminal })
 }
 
 /// Joins the client's connection to the streams of a process, and answers.

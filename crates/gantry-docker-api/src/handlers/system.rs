@@ -74,32 +74,54 @@ fn distribution() -> (String, String) {
     (value("PRETTY_NAME"), value("VERSION_ID"))
 }
 
+/// The cgroup controllers that there are.
+struct Controllers {
+    /// Whether there is version 2 alone.
+    v2: bool,
+    names: Vec<String>,
+}
+
+fn controllers() -> Controllers {
+    let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    match std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(listed) => Controllers { v2: true, names: listed.split_whitespace().map(str::to_owned).collect() },
+        Err(_) => {
+            let listed = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+            Controllers { v2: false, names: listed.lines().filter_map(first).collect() }
+        }
+    }
+}
+
+/// What keeps containers in.
+fn security(v2: bool) -> Vec<&'static str> {
+    let mut list = Vec::new();
+    if std::path::Path::new("/sys/kernel/security/apparmor").exists() {
+        list.push("name=apparmor");
+    }
+    list.push("name=seccomp,profile=builtin");
+    if v2 {
+        list.push("name=cgroupns");
+    }
+    list
+}
+
+/// Bytes of memory.
+fn memory_total() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    total.unwrap_or_default() * 1024
+}
+
 /// `GET /info`.
 pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
     let engine = &api.engine;
     let (counts, options) = (engine.counts(), engine.options());
     let images = engine.images().list(gantry_images::ListOptions::default()).await?.len();
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total =
-        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let (system, release) = distribution();
-    let controllers = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
-    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let listed = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let has = |name: &str| {
-        if v2 {
-            return listed.split_whitespace().any(|one| one == name);
-        }
-        controllers.lines().any(|line| line.split_whitespace().next() == Some(name))
-    };
+    let Controllers { v2, names } = controllers();
+    let has = |name: &str| names.iter().any(|one| one == name);
     let uname = rustix::system::uname();
-    let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
-    if std::path::Path::new("/sys/kernel/security/apparmor").exists() {
-        security.insert(0, "name=apparmor".to_owned());
-    }
-    if options.cgroup_parent.is_empty() || v2 {
-        security.push("name=cgroupns".to_owned());
-    }
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(ok(&json!({
         "ID": engine.id(),
@@ -139,7 +161,7 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": []},
         "NCPU": cpus,
-        "MemTotal": total.unwrap_or_default() * 1024,
+        "MemTotal": memory_total(),
         "GenericResources": null,
         "DockerRootDir": options.root.display().to_string(),
         "HttpProxy": "",
@@ -155,7 +177,7 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "LiveRestoreEnabled": true,
         "Isolation": "",
         "InitBinary": "gantry-init",
-        "SecurityOptions": security,
+        "SecurityOptions": security(v2),
         "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "Warnings": null,
     })))

@@ -3,6 +3,7 @@
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod host;
+pub(crate) mod limits;
 pub(crate) mod network;
 
 use std::collections::BTreeMap;

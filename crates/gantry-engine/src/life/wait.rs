@@ -31,7 +31,9 @@ impl Engine {
                 WaitFor::Removed => moment.gone,
             });
             let moment = found.await.map_err(|_| Error::Closed)?;
-            Ok(Ended { code: moment.state.exit_code, error: moment.state.error.clone() })
+            // Of one that is gone, whoever started it has been told why.
+            let error = if what == WaitFor::Removed { String::new() } else { moment.state.error.clone() };
+            Ok(Ended { code: moment.state.exit_code, error })
         })
     }
 }

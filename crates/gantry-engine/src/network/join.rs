@@ -7,18 +7,17 @@ use std::sync::Arc;
 use gantry_net::dns::{Member, View};
 use gantry_net::plan::EndpointPlan;
 use gantry_net::ports::PortRequest;
-use gantry_net::{Mac, Netns, PortMapping, create_netns, open_netns, plan, remove_netns};
+use gantry_net::{Netns, PortMapping, create_netns, open_netns, remove_netns};
 use serde::{Deserialize, Serialize};
 
 use crate::container::{Endpoint, Published, Record};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
-use crate::names;
-use crate::request::{EndpointRequest, NetworkMode, Protocol, Publish};
+use crate::request::{NetworkMode, Protocol, Publish};
 use crate::settings::Namespace;
 use crate::table::{Container, lock};
 
-use super::{DEFAULT, HOST, Hold, NONE, NetworkRecord, Networks, host_files};
+use super::{DEFAULT, Hold, NetworkRecord, host_files};
 
 /// What a container has of networks while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -49,9 +48,11 @@ impl Joined {
 }
 
 /// Where a container is to be, before anything is made.
-struct Plan {
-    endpoints: Vec<(Arc<NetworkRecord>, Endpoint)>,
-    plans: Vec<EndpointPlan>,
+pub(super) struct Plan {
+    /// Networks, each with the place in it.
+    pub(super) endpoints: Vec<(Arc<NetworkRecord>, Endpoint)>,
+    /// The same as the kernel gets it.
+    pub(super) plans: Vec<EndpointPlan>,
 }
 
 impl Engine {
@@ -261,192 +262,6 @@ impl Engine {
     pub(crate) fn netns_path(&self, id: &str) -> PathBuf {
         self.0.options.run.join("netns").join(id)
     }
-}
-
-impl Networks {
-    /// Takes addresses for a container, and plans its places.
-    fn plan(&self, record: &Record) -> Result<Plan> {
-        let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
-        let requests = requests(record);
-        let gateway = requests
-            .iter()
-            .enumerate()
-            .max_by_key(|(index, (_, request))| (request.gateway_priority, std::cmp::Reverse(*index)));
-        let gateway = gateway.map(|(index, _)| index);
-        for (index, (name, request)) in requests.iter().enumerate() {
-            match self.place(record, name, request, index, gateway == Some(index)) {
-                Ok((network, endpoint, planned)) => {
-                    plan.endpoints.push((network, endpoint));
-                    plan.plans.push(planned);
-                }
-                Err(error) => {
-                    self.release(&record.id);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Takes a place in one network.
-    pub(super) fn place(
-        &self,
-        record: &Record,
-        name: &str,
-        request: &EndpointRequest,
-        index: usize,
-        gateway: bool,
-    ) -> Result<(Arc<NetworkRecord>, Endpoint, EndpointPlan)> {
-        let network = self.find(name)?;
-        let spec = network.spec.as_ref().ok_or_else(|| {
-            Error::Forbidden(format!("container cannot be connected to network {name}: it is of another kind"))
-        })?;
-        let mut endpoint = Endpoint {
-            network_id: network.id.clone(),
-            id: names::id()?,
-            aliases: request.aliases.clone(),
-            interface: format!("eth{index}"),
-            ..Endpoint::default()
-        };
-        let mut addresses = Vec::new();
-        for address in self.take_addresses(&network, request)? {
-            let subnet = spec.subnet(address.is_ipv4());
-            let prefix = subnet.map_or(0, |subnet| subnet.cidr.prefix());
-            let leads = subnet.and_then(|subnet| subnet.gateway).map(|gateway| gateway.to_string()).unwrap_or_default();
-            if address.is_ipv4() {
-                (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) = (address.to_string(), prefix, leads);
-            } else {
-                (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.ipv6_gateway) = (address.to_string(), prefix, leads);
-            }
-            addresses.push(address);
-        }
-        let mac = match (request.mac_address.as_str(), addresses.iter().find(|address| address.is_ipv4())) {
-            ("", Some(IpAddr::V4(address))) => Mac::of_ipv4(*address),
-            ("", _) => Mac::of_random(names::random()?),
-            (text, _) => text.parse()?,
-        };
-        endpoint.mac_address = mac.to_string();
-        if network.name() != DEFAULT {
-            let own = [record.name.clone(), record.id[..12].to_owned()];
-            let more = request.aliases.iter().cloned().chain([record.config.hostname.clone()]);
-            for name in own.into_iter().chain(more) {
-                if !endpoint.dns_names.contains(&name) {
-                    endpoint.dns_names.push(name);
-                }
-            }
-        }
-        let place = gantry_net::Endpoint {
-            id: endpoint.id.clone(),
-            interface: endpoint.interface.clone(),
-            mac,
-            addresses,
-            gateway,
-        };
-        let planned = match plan::endpoint(self.net.names(), spec, &place) {
-            Ok(planned) => planned,
-            Err(error) => {
-                self.free(&network.id, &endpoint);
-                return Err(error.into());
-            }
-        };
-        endpoint.host_interface.clone_from(&planned.veth);
-        if let Some(network) = lock(&self.table).get_mut(&network.id) {
-            network.members.insert(record.id.clone(), endpoint.clone());
-        }
-        Ok((network, endpoint, planned))
-    }
-
-    /// Takes the addresses of a place.
-    fn take_addresses(&self, network: &NetworkRecord, request: &EndpointRequest) -> Result<Vec<IpAddr>> {
-        let mut table = lock(&self.table);
-        let entry = table.get_mut(&network.id).ok_or_else(|| Error::NoNetwork(network.id.clone()))?;
-        let mut taken: Vec<IpAddr> = Vec::new();
-        let mut result = Ok(());
-        for addresses in &mut entry.addresses {
-            let ipv4 = addresses.subnet().cidr.is_ipv4();
-            let asked = if ipv4 { &request.ipv4 } else { &request.ipv6 };
-            let got = if asked.is_empty() {
-                addresses.take()
-            } else {
-                let parsed = asked.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {asked}")));
-                match parsed {
-                    Ok(address) => addresses.take_this(address).map(|()| address),
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                }
-            };
-            match got {
-                Ok(address) => taken.push(address),
-                Err(error) => {
-                    result = Err(error.into());
-                    break;
-                }
-            }
-        }
-        if result.is_err() {
-            for (addresses, address) in entry.addresses.iter_mut().zip(&taken) {
-                addresses.release(*address);
-            }
-        }
-        result.map(|()| taken)
-    }
-
-    /// Notes a place that is taken already.
-    fn occupy(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
-        let mut table = lock(&self.table);
-        let entry = table.get_mut(network).ok_or_else(|| Error::NoNetwork(network.to_owned()))?;
-        for text in [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter(|text| !text.is_empty()) {
-            let address: IpAddr = text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?;
-            for addresses in entry.addresses.iter_mut().filter(|one| one.subnet().cidr.contains(address)) {
-                // It is this container's, whatever else is noted.
-                let _ = addresses.take_this(address);
-            }
-        }
-        entry.members.insert(container.to_owned(), endpoint.clone());
-        Ok(())
-    }
-
-    /// Gives the addresses of a place back.
-    fn free(&self, network: &str, endpoint: &Endpoint) {
-        if let Some(entry) = lock(&self.table).get_mut(network) {
-            for address in [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter_map(|text| text.parse().ok()) {
-                entry.addresses.iter_mut().for_each(|addresses| addresses.release(address));
-            }
-        }
-    }
-
-    /// Gives up all places of a container; returns them.
-    pub(super) fn release(&self, container: &str) -> Vec<Endpoint> {
-        let ids: Vec<String> = lock(&self.table).keys().cloned().collect();
-        ids.iter().filter_map(|network| self.release_one(network, container)).collect()
-    }
-
-    /// Gives up a container's place in one network.
-    pub(super) fn release_one(&self, network: &str, container: &str) -> Option<Endpoint> {
-        let endpoint = lock(&self.table).get_mut(network)?.members.remove(container)?;
-        self.free(network, &endpoint);
-        self.resolver.change(|zone| zone.remove(network, container));
-        Some(endpoint)
-    }
-}
-
-/// The networks that a container is to be in, each with how: that of its mode first.
-fn requests(record: &Record) -> Vec<(String, EndpointRequest)> {
-    let main = match &record.network.mode {
-        NetworkMode::Named(name) => name.as_str(),
-        _ => DEFAULT,
-    };
-    let asked = &record.network.endpoints;
-    let mut first = asked.iter().find(|one| one.network == main).cloned().unwrap_or_default();
-    if first.mac_address.is_empty() {
-        first.mac_address.clone_from(&record.network.mac_address);
-    }
-    let mut list = vec![(main.to_owned(), first)];
-    let others = asked.iter().filter(|one| one.network != main && ![HOST, NONE].contains(&one.network.as_str()));
-    list.extend(others.map(|one| (one.network.clone(), one.clone())));
-    list
 }
 
 /// The ports that are to be published.

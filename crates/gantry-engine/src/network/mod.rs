@@ -5,6 +5,7 @@
 mod files;
 mod join;
 mod manage;
+mod places;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

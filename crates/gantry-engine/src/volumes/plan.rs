@@ -176,13 +176,7 @@ fn request(asked: &MountRequest) -> Result<Planned> {
             if !asked.source.is_empty() {
                 return Err(invalid("field Source must not be specified".to_owned()));
             }
-            if asked.tmpfs_size != 0 {
-                mount.options.push(format!("size={}", asked.tmpfs_size));
-            }
-            if asked.tmpfs_mode != 0 {
-                mount.options.push(format!("mode={:o}", asked.tmpfs_mode));
-            }
-            mount.options.extend(asked.tmpfs_options.iter().cloned());
+            mount.options = tmpfs_options(asked);
         }
         MountKind::Image => {
             if asked.source.is_empty() {
@@ -200,6 +194,13 @@ fn request(asked: &MountRequest) -> Result<Planned> {
         driver: asked.driver.clone(),
         options: asked.driver_options.clone(),
     })
+}
+
+/// Options of a memory file system, as mount(8) has them.
+fn tmpfs_options(asked: &MountRequest) -> Vec<String> {
+    let size = (asked.tmpfs_size != 0).then(|| format!("size={}", asked.tmpfs_size));
+    let mode = (asked.tmpfs_mode != 0).then(|| format!("mode={:o}", asked.tmpfs_mode));
+    size.into_iter().chain(mode).chain(asked.tmpfs_options.iter().cloned()).collect()
 }
 
 fn check_subpath(path: &str) -> Result<(), String> {
