@@ -107,7 +107,8 @@ pub fn first(bytes: &[u8]) -> Found<'_> {
         2 => Stream::Stderr,
         _ => return Found::Damaged,
     };
-    if again != length {
+    // A reader looks for the next record after damage, so what is none is told from it as well as can be.
+    if again != length || body[9] > PARTIAL || body[10..HEAD] != [0, 0] {
         return Found::Damaged;
     }
     let time = body[..8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
@@ -154,7 +155,7 @@ mod tests {
         for end in 0..record.len() {
             assert_eq!(first(&record[..end]), Found::Short, "{end}");
         }
-        for at in [0, 3, 12, record.len() - 4, record.len() - 1] {
+        for at in [0, 3, 12, 13, 14, 15, record.len() - 4, record.len() - 1] {
             let mut bad = record.clone();
             bad[at] ^= 0x40;
             let found = first(&bad);

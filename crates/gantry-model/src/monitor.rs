@@ -67,7 +67,8 @@ pub struct Attach {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogFile {
-    /// Path of the newest file; older ones have `.1`, `.2` after it.
+    /// Path of the newest file; older ones have `.N` after it, or `.N.zst` if they are compressed. Greater is newer, and a
+    /// file keeps its number.
     pub path: String,
     /// How it is written.
     pub format: LogFormat,

@@ -1,12 +1,23 @@
 //! What containers wrote: where it goes, and how it is read again.
 //!
 //! The monitor of a container writes its log and rotates it ([`gantry_model::monitor::LogFile`]); here it is read, from
-//! whichever files there are, and followed.
+//! whichever files there are, and followed ([`Reader`]), older files are compressed ([`compress_rotated`]), and what is
+//! wanted elsewhere is sent there ([`Shipper`]).
 
+mod changes;
+mod compress;
+mod files;
+mod identity;
+mod option;
 mod piece;
 mod plan;
 mod reader;
+mod ship;
+mod time;
+#[cfg(test)]
+mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::logrecord::Stream;
@@ -17,8 +28,14 @@ use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::table::Container;
 
-pub use plan::{DEFAULT as DEFAULT_DRIVER, DRIVERS, LogPlan, plan};
-pub use reader::Reader;
+use changes::Changes;
+
+pub use compress::compress_rotated;
+pub use identity::{Attributes, Identity, Template};
+pub use option::Address;
+pub use plan::{DEFAULT as DEFAULT_DRIVER, DRIVERS, LogPlan, options, plan};
+pub use reader::{Position, Reader};
+pub use ship::{Shipper, Signals};
 
 /// A piece of what a container wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +46,18 @@ pub struct Entry {
     pub stream: Stream,
     /// The bytes, with the end of line unless the line goes on.
     pub text: Vec<u8>,
+}
+
+impl Entry {
+    /// Whether the line goes on in the next entry of the stream.
+    pub fn is_partial(&self) -> bool {
+        self.text.last() != Some(&b'\n')
+    }
+
+    /// The bytes without the end of line.
+    pub fn bare(&self) -> &[u8] {
+        self.text.strip_suffix(b"\n").unwrap_or(&self.text)
+    }
 }
 
 /// What of a log is wanted.
@@ -56,9 +85,12 @@ pub struct Logs {
     /// The container does not run, and what it wrote last is still to be read.
     last: bool,
     pause: std::time::Duration,
+    changes: Option<Changes>,
 }
 
-/// How often a log that is followed is looked at: soon after something came, and then ever less.
+/// How long is waited for word of changes before a log is looked at anyway.
+const UNHEARD: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often a log that is followed is looked at without word: soon after something came, and then ever less.
 const PAUSES: [std::time::Duration; 2] = [std::time::Duration::from_millis(5), std::time::Duration::from_millis(160)];
 
 impl Engine {
@@ -68,23 +100,37 @@ impl Engine {
     /// Its log cannot be read back.
     pub async fn logs(&self, asked: &str, query: Query) -> Result<Logs> {
         let container = self.find(asked)?;
-        let file = self
-            .log_file(&container)?
+        let plan = self.log_plan(&container)?;
+        let file = plan
+            .file
+            .filter(|_| plan.readable)
             .ok_or_else(|| Error::Unsupported("configured logging driver does not support reading".to_owned()))?;
+        // Watched first, so that nothing is written unheard.
+        let changes = match (query.follow, Path::new(&file.path).parent()) {
+            (true, Some(dir)) => Changes::of(dir),
+            _ => None,
+        };
         let reader = blocking(move || Reader::open(&file, query)).await?;
-        Ok(Logs { reader: Some(reader), container, query, last: false, pause: PAUSES[0] })
+        Ok(Logs { reader: Some(reader), container, query, last: false, pause: PAUSES[0], changes })
     }
 
     /// Where a container's output goes, if anywhere.
     pub(crate) fn log_file(&self, container: &Container) -> Result<Option<LogFile>> {
+        Ok(self.log_plan(container)?.file)
+    }
+
+    /// What becomes of a container's output.
+    pub(crate) fn log_plan(&self, container: &Container) -> Result<LogPlan> {
         let record = container.record();
-        let plan = plan(&record.host.log, &self.0.options.log)?;
+        let mut plan = plan(&record.host.log, &self.0.options.log)?;
         let name = match plan.is_json() {
             true => format!("{}-json.log", record.id),
             false => "log".to_owned(),
         };
-        let path = self.root_dir(&record.id).join(name).display().to_string();
-        Ok(plan.file.map(|file| LogFile { path, ..file }))
+        if let Some(file) = &mut plan.file {
+            file.path = self.root_dir(&record.id).join(name).display().to_string();
+        }
+        Ok(plan)
     }
 }
 
@@ -98,6 +144,9 @@ impl Logs {
     pub async fn next(&mut self) -> Result<Option<Vec<Entry>>> {
         loop {
             let Some(mut reader) = self.reader.take() else { return Ok(None) };
+            if let Some(changes) = &mut self.changes {
+                changes.seen();
+            }
             let (reader, entries) = blocking(move || {
                 let entries = reader.next()?;
                 Ok((reader, entries))
@@ -115,14 +164,31 @@ impl Logs {
                 self.reader = None;
                 return Ok(None);
             }
+            let mut moment = self.container.watch();
+            let gone = moment.borrow_and_update().gone;
             let state = self.container.state();
             let goes_on = state.status.is_running() || state.status == Status::Restarting;
-            if !goes_on || self.container.watch().borrow().gone {
+            if !goes_on || gone {
                 self.last = true;
                 continue;
             }
-            tokio::time::sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(PAUSES[1]);
+            tokio::select! {
+                () = self.heard() => {}
+                _ = moment.changed() => {}
+            }
+        }
+    }
+
+    /// Waits for word of changes, but not for ever.
+    async fn heard(&mut self) {
+        match &mut self.changes {
+            Some(changes) => {
+                let _ = tokio::time::timeout(UNHEARD, changes.changed()).await;
+            }
+            None => {
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(PAUSES[1]);
+            }
         }
     }
 }

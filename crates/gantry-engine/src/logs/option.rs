@@ -93,7 +93,8 @@ pub(super) fn size(option: &str, text: &str) -> Result<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = whole.parse().map_err(|_| invalid())?;
     let bytes = whole.checked_mul(1 << shift).ok_or_else(invalid)?;
-    let fraction: f64 = if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().map_err(|_| invalid())? };
+    let fraction: f64 =
+        if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().map_err(|_| invalid())? };
     let bytes = bytes.checked_add((fraction * (1_u64 << shift) as f64) as u64).ok_or_else(invalid)?;
     if bytes == 0 { Err(invalid()) } else { Ok(bytes) }
 }

@@ -1,8 +1,14 @@
 //! The log of a process: lines cut out of its output, in files that are rotated, so that they cannot fill a disk.
+//!
+//! A file that is rotated away gets a number after its path that no other had, and keeps it. So whoever reads or compresses
+//! it never meets another under the name, and neither waits for the other: compressed, it is `PATH.N.zst`, which comes
+//! into being whole before `PATH.N` goes. Removed are first the one, and then the other.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use gantry_model::logrecord::{MAX_TEXT, Record, Stream};
@@ -20,6 +26,10 @@ pub struct Writer {
     file: Option<File>,
     /// Bytes in the newest file.
     size: u64,
+    /// Numbers of older files, the oldest first.
+    older: VecDeque<u64>,
+    /// The number that the newest file gets when it is rotated away.
+    next: u64,
     /// Lines that have not ended, one a stream.
     lines: [Vec<u8>; 2],
     /// Records that are not written yet.
@@ -36,7 +46,10 @@ impl Writer {
     pub fn open(spec: LogFile) -> io::Result<Self> {
         let file = open(&spec.path)?;
         let size = file.metadata()?.len();
-        Ok(Self { spec, file: Some(file), size, lines: [Vec::new(), Vec::new()], batch: Vec::new(), lost: 0 })
+        let older = numbers(&spec.path)?;
+        let next = older.back().map_or(1, |last| last + 1);
+        let lines = [Vec::new(), Vec::new()];
+        Ok(Self { spec, file: Some(file), size, older, next, lines, batch: Vec::new(), lost: 0 })
     }
 
     /// Takes what was written to a stream at a time, in nanoseconds since 1970. Errors cost lines of the log, which a
@@ -150,28 +163,23 @@ impl Writer {
         }
     }
 
-    /// Gives each file the next number, and begins a new one. The oldest goes.
+    /// Gives the file its number, and begins a new one. The oldest goes.
     fn rotate(&mut self) {
         let path = &self.spec.path;
         self.file = None;
         self.size = 0;
-        let oldest = self.spec.max_files.max(1) - 1;
-        if oldest == 0 {
+        let kept = self.spec.max_files.max(1) as usize - 1;
+        if kept == 0 {
             let _ = std::fs::remove_file(path);
+        } else if std::fs::rename(path, format!("{path}.{}", self.next)).is_ok() {
+            self.older.push_back(self.next);
+            self.next += 1;
         }
-        for number in (1..=oldest).rev() {
-            // An engine may have compressed it meanwhile.
-            for ending in ["", ".gz"] {
-                let from = format!("{path}.{number}{ending}");
-                if number == oldest {
-                    let _ = std::fs::remove_file(from);
-                } else {
-                    let _ = std::fs::rename(from, format!("{path}.{}{ending}", number + 1));
-                }
-            }
-        }
-        if oldest > 0 {
-            let _ = std::fs::rename(path, format!("{path}.1"));
+        while self.older.len() > kept {
+            let Some(oldest) = self.older.pop_front() else { break };
+            // In this order: a compressor that finds the first gone takes the second away itself.
+            let _ = std::fs::remove_file(format!("{path}.{oldest}"));
+            let _ = std::fs::remove_file(format!("{path}.{oldest}.zst"));
         }
         match open(path) {
             // Where nothing could be moved away, the bound still holds.
@@ -182,6 +190,26 @@ impl Writer {
             Err(_) => self.file = None,
         }
     }
+}
+
+/// The numbers of a log's older files, the oldest first.
+fn numbers(path: &str) -> io::Result<VecDeque<u64>> {
+    let path = Path::new(path);
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(VecDeque::new()) };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?.file_name();
+        let number = entry.to_str().zip(name.to_str()).and_then(|(entry, name)| {
+            let number = entry.strip_prefix(name)?.strip_prefix('.')?;
+            number.strip_suffix(".zst").unwrap_or(number).parse().ok()
+        });
+        // The last number of all has no next.
+        found.extend(number.filter(|number| *number < u64::MAX));
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found.into())
 }
 
 const fn place(stream: Stream) -> usize {
@@ -308,11 +336,18 @@ mod tests {
             // Four records of 24 bytes fit.
             writer.take(Stream::Stdout, format!("{number:04}\n").as_bytes(), 1);
         }
-        std::fs::rename(format!("{}.1", scratch.path()), format!("{}.1.gz", scratch.path())).unwrap();
+        let path = scratch.path();
+        std::fs::rename(format!("{path}.1"), format!("{path}.1.zst")).unwrap();
+        assert_eq!(lines(format!("{path}.1.zst")), ["1:0000", "1:0001", "1:0002", "1:0003"]);
+        assert_eq!(lines(format!("{path}.2")), ["1:0004", "1:0005", "1:0006", "1:0007"]);
+        assert_eq!(lines(&path), ["1:0008", "1:0009", "1:0010", "1:0011"]);
+        // Another writer goes on with the numbers.
+        drop(writer);
+        let mut writer = scratch.writer(LogFormat::Local, 100, 3);
         writer.take(Stream::Stdout, b"0012\n", 1);
-        assert_eq!(lines(scratch.path()), ["1:0012"]);
-        assert_eq!(lines(format!("{}.1", scratch.path())), ["1:0008", "1:0009", "1:0010", "1:0011"]);
-        assert_eq!(lines(format!("{}.2.gz", scratch.path())), ["1:0004", "1:0005", "1:0006", "1:0007"]);
+        assert_eq!(lines(&path), ["1:0012"]);
+        assert_eq!(lines(format!("{path}.3")), ["1:0008", "1:0009", "1:0010", "1:0011"]);
+        assert_eq!(lines(format!("{path}.2")), ["1:0004", "1:0005", "1:0006", "1:0007"]);
         assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 3);
         drop(writer);
         let mut writer = scratch.writer(LogFormat::Local, 100, 1);

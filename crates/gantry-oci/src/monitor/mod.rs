@@ -24,7 +24,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::foreground::{Blocked, Process, exit_code};
 use crate::time::rfc3339_nano;
 
-use logfile::Writer;
+pub use logfile::Writer;
 use relay::Relay;
 
 /// The longest launch document in bytes.
