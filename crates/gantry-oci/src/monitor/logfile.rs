@@ -202,7 +202,7 @@ fn numbers(path: &str) -> io::Result<VecDeque<u64>> {
         let entry = entry?.file_name();
         let number = entry.to_str().zip(name.to_str()).and_then(|(entry, name)| {
             let number = entry.strip_prefix(name)?.strip_prefix('.')?;
-            number.strip_suffix(".zst").unwrap_or(number).parse().ok()
+            number.strip_suffix(".zst").unwrap_or(number).parse::<u64>().ok()
         });
         // The last number of all has no next.
         found.extend(number.filter(|number| *number < u64::MAX));
