@@ -19,6 +19,7 @@ mod stream;
 mod template;
 mod terminal;
 mod times;
+mod user;
 
 use std::process::ExitCode;
 

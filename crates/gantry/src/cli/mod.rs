@@ -19,6 +19,7 @@ pub use parse::parse;
 
 use std::path::PathBuf;
 
+use crate::user;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -224,6 +225,13 @@ pub struct Output {
     /// One JSON document, for programs
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+impl Output {
+    /// The form that was asked for; else, unless nothing but ids is shown, the one that people have set for themselves.
+    pub fn form(&self, quiet: bool, setting: &str) -> Option<String> {
+        self.format.clone().or_else(|| if quiet || self.json { None } else { user::setting(setting) })
+    }
 }
 
 /// `version`.

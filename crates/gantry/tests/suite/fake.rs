@@ -19,7 +19,6 @@ pub struct Asked {
     /// The version of the API.
     pub version: String,
     pub body: String,
-    pub headers: Vec<(String, String)>,
 }
 
 /// What is answered.
@@ -108,7 +107,7 @@ fn serve(
         }
         match answer(&asked) {
             Answer::Json(status, text) => {
-                reply(&mut stream, status, "Content-Type: application/json\r\n", text.as_bytes())?
+                reply(&mut stream, status, "Content-Type: application/json\r\n", text.as_bytes())?;
             }
             Answer::Bytes(status, headers, bytes) => reply(&mut stream, status, headers, &bytes)?,
             Answer::Hijack(bytes) => {
@@ -156,7 +155,7 @@ fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Asked>> {
         None => (String::new(), target),
     };
     let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Some(Asked { what: format!("{method} {target}"), version, body, headers }))
+    Ok(Some(Asked { what: format!("{method} {target}"), version, body }))
 }
 
 fn chunks(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {

@@ -1,5 +1,7 @@
 //! A daemon elsewhere: it is reached by TLS, it knows its clients by certificates, and they know it by its authority.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its place cannot be made")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::run::status;
-use super::session::{End, Session, check_terminal, leaving};
+use super::session::{End, Session, asked_keys, check_terminal, leaving};
 use super::signals::{Ears, Proxy, Sized, first_size};
 use crate::cli::container::{Attach, Start};
 use crate::client::lines::Lines;
@@ -42,6 +42,7 @@ async fn attach(client: &Client, args: &Attach) -> Outcome {
     check_state(&found)?;
     let terminal = found.at(&["Config"]).is("Tty");
     check_terminal(!args.no_stdin, terminal)?;
+    let keys = asked_keys(args.detach_keys.as_deref());
     let input = !args.no_stdin && found.at(&["Config"]).is("OpenStdin");
     let sized = (terminal && std::io::stdout().is_terminal()).then(|| Sized::Container(args.name.clone()));
     let ears = Ears::open(Proxy {
@@ -49,10 +50,10 @@ async fn attach(client: &Client, args: &Attach) -> Outcome {
         sized: sized.clone(),
         raw: terminal && input,
     })?;
-    let connection = client.hijack(join(&args.name, input, args.detach_keys.as_deref())).await?;
+    let connection = client.hijack(join(&args.name, input, keys.as_deref())).await?;
     // It may have ended before it was attached to, and then says nothing.
     check_state(&inspect(client, &args.name).await?)?;
-    let session = Session { input, output: true, terminal, keys: leaving(args.detach_keys.as_deref()) };
+    let session = Session { input, output: true, terminal, keys: leaving(keys.as_deref()) };
     let stay = async {
         let size = async {
             if let Some(sized) = &sized {
@@ -94,7 +95,8 @@ pub async fn start(client: &Client, args: &Start) -> Outcome {
     let sized = (terminal && std::io::stdout().is_terminal()).then(|| Sized::Container(id.clone()));
     let container = (!terminal).then(|| id.clone());
     let ears = Ears::open(Proxy { container, sized: sized.clone(), raw: terminal && input })?;
-    let keys = args.detach_keys.as_deref();
+    let keys = asked_keys(args.detach_keys.as_deref());
+    let keys = keys.as_deref();
     let condition = if found.at(&["HostConfig"]).is("AutoRemove") { "removed" } else { "next-exit" };
     let (connection, wait) = tokio::join!(client.hijack(join(&id, input, keys)), client.call(wait(&id, condition)));
     let (connection, wait) = (connection?, Lines::of(wait?));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::run::{status_of, with_outside};
-use super::session::{End, Session, check_terminal, leaving};
+use super::session::{End, Session, asked_keys, check_terminal, leaving};
 use super::signals::{Ears, Proxy, Sized, first_size};
 use crate::cli::container::Exec;
 use crate::client::{Client, Request, Target};
@@ -33,6 +33,7 @@ async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
         client.bytes(Request::get(Target::new(&["containers", container, "json"]))).await?;
         return Err(failure);
     }
+    let keys = asked_keys(args.detach_keys.as_deref());
     let size = terminal::size().filter(|_| args.tty).map(|(rows, columns)| json!([rows, columns]));
     let body = json!({
         "User": args.user.as_deref().unwrap_or_default(),
@@ -43,7 +44,7 @@ async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
         "AttachStdout": !args.detach,
         "AttachStderr": !args.detach,
         "Detach": args.detach,
-        "DetachKeys": args.detach_keys.as_deref().unwrap_or_default(),
+        "DetachKeys": keys.as_deref().unwrap_or_default(),
         "Env": if environment.is_empty() { serde_json::Value::Null } else { json!(environment) },
         "WorkingDir": args.workdir.as_deref().unwrap_or_default(),
         "Cmd": command,
@@ -58,7 +59,7 @@ async fn exec(client: &Client, args: &Exec, environment: &[String]) -> Outcome {
     let sized = (args.tty && std::io::stdin().is_terminal()).then(|| Sized::Exec(id.clone()));
     let ears = Ears::open(Proxy { container: None, sized: sized.clone(), raw: args.tty && input })?;
     let connection = client.hijack(start).await.map_err(not_run)?;
-    let session = Session { input, output: true, terminal: args.tty, keys: leaving(args.detach_keys.as_deref()) };
+    let session = Session { input, output: true, terminal: args.tty, keys: leaving(keys.as_deref()) };
     let stay = async {
         let size = async {
             if let Some(sized) = &sized {

@@ -12,7 +12,8 @@ use crate::terminal;
 
 /// Lists containers.
 pub fn list(context: &Context, args: &List) -> Outcome {
-    let asked = args.output.format.as_deref();
+    let asked = args.output.form(args.quiet, "psFormat");
+    let asked = asked.as_deref();
     let listing = if args.size { WITH_SIZES } else { LISTING };
     // A wrong template is found before anything is asked.
     let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::session::{End, Session, check_terminal, leaving};
+use super::session::{End, Session, asked_keys, check_terminal, leaving};
 use super::signals::{Ears, Proxy, Sized, first_size};
 use crate::cli::container::Run;
 use crate::cli::create::Create;
 use crate::client::lines::Lines;
-use crate::client::{Client, Request, Target};
+use crate::client::{Client, Place, Request, Target};
 use crate::commands::daemon::pull;
 use crate::context::Context;
 use crate::create::pairs::Outside;
@@ -19,13 +19,14 @@ use crate::create::{Plan, plan};
 use crate::failure::{Failure, Outcome, clean};
 use crate::template::Value;
 use crate::terminal;
+use crate::user;
 
 /// Status of a command that could not run the container.
 const NOT_RUN: u8 = 125;
 
 /// Makes a container and shows its id.
 pub fn create(context: &Context, args: &Create) -> Outcome {
-    let plan = read(args, false).map_err(|why| refuse("create", &why, true, NOT_RUN))?;
+    let plan = read(context, args, false).map_err(|why| refuse("create", &why, true, NOT_RUN))?;
     context.ask(async |client| {
         let id = make(client, args, plan).await?;
         terminal::print(&format!("{id}\n"))
@@ -34,7 +35,7 @@ pub fn create(context: &Context, args: &Create) -> Outcome {
 
 /// Makes a container, starts it, and stays with it unless it is detached.
 pub fn run(context: &Context, args: &Run) -> Outcome {
-    let plan = read(&args.create, args.detach).map_err(|why| refuse("run", &why, true, NOT_RUN))?;
+    let plan = read(context, &args.create, args.detach).map_err(|why| refuse("run", &why, true, NOT_RUN))?;
     if !args.detach {
         check_terminal(plan.attach[0], args.create.general.tty)?;
     }
@@ -54,12 +55,19 @@ pub fn run(context: &Context, args: &Run) -> Outcome {
 }
 
 /// What the options mean, with this program's environment and files.
-fn read(args: &Create, detach: bool) -> Result<Plan, String> {
+fn read(context: &Context, args: &Create, detach: bool) -> Result<Plan, String> {
     if !["always", "missing", "never"].contains(&args.general.pull.as_str()) {
         let asked = &args.general.pull;
         return Err(format!("invalid pull option: '{asked}': must be one of \"always\", \"missing\" or \"never\""));
     }
-    with_outside(|outside| plan(args, detach, outside))
+    let host = Place::of(context.global()).map(|place| place.host.to_string()).unwrap_or_default();
+    let proxies = user::proxies(&host, &args.general.env);
+    if proxies.is_empty() {
+        return with_outside(|outside| plan(args, detach, outside));
+    }
+    let mut args = args.clone();
+    args.general.env.splice(0..0, proxies);
+    with_outside(|outside| plan(&args, detach, outside))
 }
 
 /// Gives what is outside of this program to what reads options.
@@ -203,6 +211,7 @@ fn start(id: &str) -> Request {
 async fn attached(client: &Client, args: &Run, attach: [bool; 3], id: &str) -> Outcome {
     let general = &args.create.general;
     let [input, out, err] = attach;
+    let keys = asked_keys(args.detach_keys.as_deref());
     let sized = (general.tty && std::io::stdout().is_terminal()).then(|| Sized::Container(id.to_owned()));
     let ears = Ears::open(Proxy {
         container: args.sig_proxy.then(|| id.to_owned()),
@@ -214,7 +223,7 @@ async fn attached(client: &Client, args: &Run, attach: [bool; 3], id: &str) -> O
     }
     let target = Target::new(&["containers", id, "attach"]).flag("stream", true);
     let target = target.flag("stdin", input).flag("stdout", out).flag("stderr", err);
-    let target = target.maybe("detachKeys", args.detach_keys.as_deref());
+    let target = target.maybe("detachKeys", keys.as_deref());
     let condition = if general.rm { "removed" } else { "next-exit" };
     let wait = Request::post(Target::new(&["containers", id, "wait"]).with("condition", condition));
     let (connection, wait) = tokio::join!(client.hijack(Request::post(target)), client.call(wait));
@@ -226,8 +235,7 @@ async fn attached(client: &Client, args: &Run, attach: [bool; 3], id: &str) -> O
         }
         return Err(not_run(failure, false));
     }
-    let session =
-        Session { input, output: out || err, terminal: general.tty, keys: leaving(args.detach_keys.as_deref()) };
+    let session = Session { input, output: out || err, terminal: general.tty, keys: leaving(keys.as_deref()) };
     let stay = async {
         let size = async {
             if let Some(sized) = &sized {

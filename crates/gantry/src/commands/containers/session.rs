@@ -14,6 +14,7 @@ use crate::client::hijack::Hijacked;
 use crate::client::keys::{self, Watch};
 use crate::failure::{Failure, Of, Outcome};
 use crate::terminal;
+use crate::user;
 
 /// Pieces that wait for a slow terminal, at most.
 const QUEUE: usize = 64;
@@ -42,9 +43,14 @@ pub enum End {
     Left,
 }
 
-/// The keys that leave, by the flag; what cannot be understood counts as the usual ones.
-pub fn leaving(flag: Option<&str>) -> Vec<u8> {
-    let Some(text) = flag.filter(|text| !text.is_empty()) else { return keys::DEFAULT.to_vec() };
+/// The keys that were asked for: by the flag, or as people have set it for themselves.
+pub fn asked_keys(flag: Option<&str>) -> Option<String> {
+    flag.filter(|text| !text.is_empty()).map(str::to_owned).or_else(|| user::setting("detachKeys"))
+}
+
+/// The keys that leave; what cannot be understood counts as the usual ones.
+pub fn leaving(asked: Option<&str>) -> Vec<u8> {
+    let Some(text) = asked else { return keys::DEFAULT.to_vec() };
     keys::parse(text).unwrap_or_else(|why| {
         terminal::tell(&format!("WARNING: invalid detach keys, using the usual ones: {why}\n"));
         keys::DEFAULT.to_vec()
@@ -108,8 +114,21 @@ async fn pass_on(read: &mut BytesMut, frames: Option<&mut Frames>, sender: &mpsc
         Some(frames) => {
             frames.feed(read);
             read.clear();
-            while let Some(piece) = frames.next()? {
-                sender.send(piece).await.map_err(closed)?;
+            // Frames may be of a line each: what came at once is handed on at once, as far as it is of one output.
+            let mut joined: Option<(Channel, BytesMut)> = None;
+            while let Some((channel, piece)) = frames.next()? {
+                match &mut joined {
+                    Some((same, bytes)) if *same == channel => bytes.extend_from_slice(&piece),
+                    _ => {
+                        let before = joined.replace((channel, BytesMut::from(piece)));
+                        if let Some((channel, bytes)) = before {
+                            sender.send((channel, bytes.freeze())).await.map_err(closed)?;
+                        }
+                    }
+                }
+            }
+            if let Some((channel, bytes)) = joined {
+                sender.send((channel, bytes.freeze())).await.map_err(closed)?;
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::render::listing::Form;
 use crate::render::stats::{LISTING, row};
 use crate::template::Value;
 use crate::terminal;
+use crate::user;
 
 /// How often the table is drawn.
 const FRAME: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ type Board = RefCell<BTreeMap<usize, (String, Option<Value>)>>;
 
 /// Shows what containers use.
 pub fn run(context: &Context, args: &Stats) -> Outcome {
-    let form = LISTING.form(args.format.as_deref())?;
+    let form = LISTING.form(args.format.clone().or_else(|| user::setting("statsFormat")).as_deref())?;
     context.ask(
         async |client| if args.no_stream { once(client, args, &form).await } else { live(client, args, &form).await },
     )

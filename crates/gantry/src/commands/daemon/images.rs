@@ -151,7 +151,8 @@ async fn follow(client: &Client, request: Request, quiet: bool, json: bool) -> O
 /// Lists images.
 pub fn list(context: &Context, args: &List) -> Outcome {
     let listing = if args.digests { WITH_DIGESTS } else { LISTING };
-    let asked = args.output.format.as_deref();
+    let asked = args.output.form(args.quiet, "imagesFormat");
+    let asked = asked.as_deref();
     let form = listing.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let more: Vec<(&str, &str)> = args.name.iter().map(|name| ("reference", name.as_str())).collect();
     let target = Target::new(&["images", "json"])

@@ -132,7 +132,8 @@ fn put(pools: &mut [Pool], address: (u128, bool), key: &str, text: &str, what: &
 }
 
 fn list(context: &Context, args: &List) -> Outcome {
-    let asked = args.output.format.as_deref();
+    let asked = args.output.form(args.quiet, "networksFormat");
+    let asked = asked.as_deref();
     let form = NETWORKS.form(if args.quiet && asked.is_none() { Some("{{.ID}}") } else { asked })?;
     let target = Target::new(&["networks"]).maybe("filters", filters::encode(&args.filter)?.as_deref());
     context.ask(async |client| {

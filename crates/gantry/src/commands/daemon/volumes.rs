@@ -47,7 +47,8 @@ fn create(context: &Context, args: &Create) -> Outcome {
 }
 
 fn list(context: &Context, args: &List) -> Outcome {
-    let asked = args.output.format.as_deref();
+    let asked = args.output.form(args.quiet, "volumesFormat");
+    let asked = asked.as_deref();
     let form = VOLUMES.form(if args.quiet && asked.is_none() { Some("{{.Name}}") } else { asked })?;
     let target = Target::new(&["volumes"]).maybe("filters", filters::encode(&args.filter)?.as_deref());
     context.ask(async |client| {
