@@ -13,9 +13,9 @@ mod piece;
 mod plan;
 mod reader;
 mod ship;
-mod time;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -123,10 +123,7 @@ impl Engine {
     pub(crate) fn log_plan(&self, container: &Container) -> Result<LogPlan> {
         let record = container.record();
         let mut plan = plan(&record.host.log, &self.0.options.log)?;
-        let name = match plan.is_json() {
-            true => format!("{}-json.log", record.id),
-            false => "log".to_owned(),
-        };
+        let name = if plan.is_json() { format!("{}-json.log", record.id) } else { "log".to_owned() };
         if let Some(file) = &mut plan.file {
             file.path = self.root_dir(&record.id).join(name).display().to_string();
         }
@@ -148,7 +145,7 @@ impl Logs {
                 changes.seen();
             }
             let (reader, entries) = blocking(move || {
-                let entries = reader.next()?;
+                let entries = reader.read()?;
                 Ok((reader, entries))
             })
             .await?;
@@ -181,14 +178,11 @@ impl Logs {
 
     /// Waits for word of changes, but not for ever.
     async fn heard(&mut self) {
-        match &mut self.changes {
-            Some(changes) => {
-                let _ = tokio::time::timeout(UNHEARD, changes.changed()).await;
-            }
-            None => {
-                tokio::time::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(PAUSES[1]);
-            }
+        if let Some(changes) = &mut self.changes {
+            let _ = tokio::time::timeout(UNHEARD, changes.changed()).await;
+        } else {
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(PAUSES[1]);
         }
     }
 }

@@ -28,10 +28,7 @@ impl std::fmt::Display for Address {
             Self::Unix(path) => return write!(f, "unix://{path}"),
             Self::Unixgram(path) => return write!(f, "unixgram://{path}"),
         };
-        match host.contains(':') {
-            true => write!(f, "{scheme}://[{host}]:{port}"),
-            false => write!(f, "{scheme}://{host}:{port}"),
-        }
+        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
     }
 }
 
@@ -95,7 +92,9 @@ pub(super) fn size(option: &str, text: &str) -> Result<u64> {
     let bytes = whole.checked_mul(1 << shift).ok_or_else(invalid)?;
     let fraction: f64 =
         if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().map_err(|_| invalid())? };
-    let bytes = bytes.checked_add((fraction * (1_u64 << shift) as f64) as u64).ok_or_else(invalid)?;
+    #[allow(clippy::cast_precision_loss)] // a part of a unit, which people write with a digit or two
+    let part = (fraction * (1_u64 << shift) as f64) as u64;
+    let bytes = bytes.checked_add(part).ok_or_else(invalid)?;
     if bytes == 0 { Err(invalid()) } else { Ok(bytes) }
 }
 

@@ -65,9 +65,10 @@ pub fn plan(asked: &LogConfig, default: &LogConfig) -> Result<LogPlan> {
     let driver = [&asked.driver, &default.driver].into_iter().find(|driver| !driver.is_empty());
     let driver = driver.map_or(DEFAULT, String::as_str);
     // The engine's options are for the engine's driver.
-    let mut all = match asked.driver.is_empty() || asked.driver == default.driver {
-        true => default.options.clone(),
-        false => BTreeMap::new(),
+    let mut all = if asked.driver.is_empty() || asked.driver == default.driver {
+        default.options.clone()
+    } else {
+        BTreeMap::new()
     };
     all.extend(asked.options.clone());
     options(driver, &all)

@@ -64,7 +64,7 @@ impl Reader {
     }
 
     /// The next entries; nothing at what is now the end.
-    pub fn next(&mut self) -> Result<Vec<Entry>> {
+    pub fn read(&mut self) -> Result<Vec<Entry>> {
         let path = self.file.path.clone();
         let what = || format!("read log {path}");
         loop {

@@ -114,7 +114,9 @@ impl Plan {
         }
         let mut message = fields.clone();
         message.insert("short_message".to_owned(), json!(text));
-        message.insert("timestamp".to_owned(), json!(entry.time.div_euclid(1_000_000) as f64 / 1000.0));
+        #[allow(clippy::cast_precision_loss)] // milliseconds since 1970 are exact for a long time to come
+        let seconds = entry.time.div_euclid(1_000_000) as f64 / 1000.0;
+        message.insert("timestamp".to_owned(), json!(seconds));
         message.insert("level".to_owned(), json!(if entry.stream == Stream::Stderr { 3 } else { 6 }));
         let mut bytes = serde_json::to_vec(&message).unwrap_or_default();
         if !matches!(self.address, Address::Udp(..)) {

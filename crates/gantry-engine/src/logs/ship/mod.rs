@@ -9,6 +9,8 @@ pub(super) mod fluentd;
 pub(super) mod gelf;
 pub(super) mod journald;
 pub(super) mod syslog;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,6 +111,8 @@ struct Packet {
 /// Makes packets of entries.
 struct Encoder {
     driver: Driver,
+    /// The container's, in short.
+    id: String,
     tag: String,
     host: String,
     fields: BTreeMap<String, String>,
@@ -133,7 +137,7 @@ impl Encoder {
             }
             Driver::Fluentd(plan) => {
                 // It is the same for what is sent again, so that a server can tell.
-                let id = format!("{}-{:08x}-{:016x}", self.tag.len(), position.number, position.offset);
+                let id = format!("{}-{:08x}-{:016x}", self.id, position.number, position.offset);
                 let bytes = plan.encode(&parts, &self.tag, &self.fields, &id);
                 vec![Packet { bytes, answer: plan.acknowledge.then_some(id) }]
             }
@@ -176,9 +180,10 @@ impl Shipper {
         let none = syslog::TlsFiles::default();
         match &self.driver {
             Driver::Journald => Connection::journal(Path::new(journald::SOCKET)).await,
-            Driver::Syslog(plan) => match &plan.address {
-                Some(address) => Connection::open(address, &plan.tls).await,
-                None => {
+            Driver::Syslog(plan) => {
+                if let Some(address) = &plan.address {
+                    Connection::open(address, &plan.tls).await
+                } else {
                     let mut last = io::Error::from(io::ErrorKind::NotFound);
                     for path in syslog::LOCAL {
                         let address = Address::Unixgram(path.to_owned());
@@ -190,7 +195,7 @@ impl Shipper {
                     }
                     Err(last)
                 }
-            },
+            }
             Driver::Fluentd(plan) => Connection::open(&plan.address, &none).await,
             Driver::Gelf(plan) => Connection::open(&plan.address, &none).await,
         }
@@ -214,6 +219,7 @@ impl Shipper {
         };
         Encoder {
             driver: self.driver.clone(),
+            id: identity.id.chars().take(12).collect(),
             values: gelf::fields(identity, &tag, &extra),
             host: identity.hostname.clone(),
             parts: Parts::default(),
@@ -243,7 +249,7 @@ impl Shipper {
             }
             let before = reader.position();
             let (back, entries) = blocking(move || {
-                let entries = reader.next()?;
+                let entries = reader.read()?;
                 Ok((reader, entries))
             })
             .await?;
@@ -295,10 +301,9 @@ struct Sending<'a> {
 impl Sending<'_> {
     /// Sends entries, for as long as it takes, or as often as is asked for.
     async fn send(&mut self, entries: &[Entry], position: Position) {
-        let mut packets = self.encoder.encode(entries, position).into_iter().peekable();
+        let mut left = self.encoder.encode(entries, position);
         let (retries, mut wait, factor) = self.shipper.patience();
         let mut tries = 0_u32;
-        let mut left: Vec<Packet> = packets.by_ref().collect();
         while !left.is_empty() {
             let Err(error) = self.attempt(&mut left).await else { return };
             self.connection = None;
