@@ -248,6 +248,18 @@ impl<W: Write + Seek> Builder<W> {
         }
     }
 
+    /// Makes a directory hide that of the layers below as [`Builder::opaque`] does, and makes it if it is not there. One that
+    /// is only implied stays so: it has the attributes of the one that it hides.
+    pub fn opaque_as_below(&mut self, path: &[u8]) -> Result<()> {
+        self.settled()?;
+        self.tree.enter(&[path, b"/x"].concat())?;
+        match self.tree.find(path)? {
+            Some(Node::Directory(directory)) => self.tree.directories[directory as usize].opaque = true,
+            _ => return Err(Error::entry(path, "only a directory can be opaque")),
+        }
+        Ok(())
+    }
+
     /// Whether a directory of this image hides that of the layers below.
     pub fn is_opaque(&self, path: &[u8]) -> Result<bool> {
         Ok(match self.tree.find(path)? {

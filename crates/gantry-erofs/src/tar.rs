@@ -35,13 +35,22 @@ pub struct Options {
     pub links: usize,
     /// Bytes of the path of an entry, and of the target of a link.
     pub path: usize,
+    /// Names that a path is made of.
+    pub depth: usize,
     /// Bytes of any one file with its holes.
     pub file: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { devices: true, headers: gantry_tar::Limits::default(), links: 64 << 20, path: 4096, file: 1 << 40 }
+        Self {
+            devices: true,
+            headers: gantry_tar::Limits::default(),
+            links: 64 << 20,
+            path: 4096,
+            depth: 2048,
+            file: 1 << 40,
+        }
     }
 }
 
@@ -123,6 +132,10 @@ impl<W: Write + Seek> Layer<'_, W> {
             let what = "the length in bytes of the name or of its target";
             return Err(Error::limit(&entry.path, what, self.options.path as u64));
         }
+        let parts = entry.path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").count();
+        if parts > self.options.depth {
+            return Err(Error::limit(&entry.path, "the number of directories above it", self.options.depth as u64));
+        }
         match name(&entry.path)? {
             Name::Ignored => return Ok(()),
             Name::Whiteout(path) => return self.whiteout(&path),
@@ -153,7 +166,7 @@ impl<W: Write + Seek> Layer<'_, W> {
 
     fn whiteout(&mut self, path: &[u8]) -> Result<()> {
         match self.builder.find(path)? {
-            Some(Found::Directory) => self.opaque(path),
+            Some(Found::Directory) => self.builder.opaque(path),
             // Something of this layer, which hides what is below it anyway.
             Some(_) => Ok(()),
             None => self.builder.add(path, Kind::Char(0, 0), Attributes::default()),
@@ -166,12 +179,7 @@ impl<W: Write + Seek> Layer<'_, W> {
             self.contents.opaque_root = true;
             return Ok(());
         }
-        if self.builder.find(directory)? != Some(Found::Directory) {
-            // It may come later, or not at all: then it is a directory that has nothing of the layers below.
-            let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-            self.builder.add(directory, Kind::Directory, attributes)?;
-        }
-        self.builder.opaque(directory)
+        self.builder.opaque_as_below(directory)
     }
 
     fn directory(&mut self, entry: &Entry) -> Result<()> {
@@ -197,7 +205,8 @@ impl<W: Write + Seek> Layer<'_, W> {
                     return Err(Error::limit(&entry.path, what, self.options.links as u64));
                 }
                 self.builder.remove(&entry.path)?;
-                self.contents.links.push((entry.path.clone(), self.builder.real(&entry.link)?));
+                let pair = (self.builder.real(&entry.path)?, self.builder.real(&entry.link)?);
+                self.contents.links.push(pair);
                 Ok(())
             }
         }
@@ -269,7 +278,10 @@ fn attributes(path: &[u8], entry: &Entry, left_out: &mut BTreeSet<Vec<u8>>) -> R
         if name.starts_with(OVERLAY_PREFIX) {
             continue;
         }
-        if xattr::possible(name) {
+        // A user's attribute is one of files and directories alone: the kernel would list it and not read it.
+        let fits =
+            !name.starts_with(b"user.") || matches!(entry.kind, gantry_tar::Kind::File | gantry_tar::Kind::Directory);
+        if fits && xattr::possible(name) {
             xattrs.push((name.clone(), value.clone()));
         } else if left_out.len() < LEFT_OUT {
             left_out.insert(name.clone());

@@ -411,14 +411,20 @@ impl<'s> Intake<'s> {
     }
 }
 
-/// The name that a layout gives to a manifest: containerd's whole one, or the specification's if it is whole too.
+/// The name that a layout gives to a manifest: containerd's whole one, or the specification's. That one may also be no
+/// more than a tag, which does not tell of what.
 fn oci_name(annotations: &BTreeMap<String, String>) -> Option<Reference> {
     let parse = |text: &String| text.parse::<Reference>().ok().filter(|name| name.digest().is_none());
     if let Some(name) = annotations.get(CONTAINERD_NAME).and_then(parse) {
         return Some(name.with_default_tag());
     }
-    let whole = annotations.get(REF_NAME).filter(|text| text.contains(['/', ':']));
-    whole.and_then(parse).map(Reference::with_default_tag)
+    let name = annotations.get(REF_NAME).filter(|text| text.contains(['/', ':']) || !is_tag(text));
+    name.and_then(parse).map(Reference::with_default_tag)
+}
+
+/// Whether a word without a repository is more likely a version than a name: `latest`, `1.2`, `v3`.
+fn is_tag(text: &str) -> bool {
+    text == "latest" || text.strip_prefix('v').unwrap_or(text).starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -453,6 +459,11 @@ mod tests {
         };
         check(&[], None);
         check(&[(REF_NAME, "latest")], None);
+        check(&[(REF_NAME, "1.0")], None);
+        check(&[(REF_NAME, "v2")], None);
+        check(&[(REF_NAME, "two")], Some("two:latest"));
+        check(&[(REF_NAME, "voice")], Some("voice:latest"));
+        check(&[(REF_NAME, "No Name")], None);
         check(&[(REF_NAME, "x.io/app:1")], Some("x.io/app:1"));
         check(&[(REF_NAME, "1"), (CONTAINERD_NAME, "docker.io/library/busybox:1")], Some("busybox:1"));
         check(&[(CONTAINERD_NAME, "..")], None);

@@ -88,6 +88,17 @@ pub fn select<'a>(image: &str, index: &'a Index, platform: Option<&Platform>) ->
     })
 }
 
+/// Refuses an image of another platform than the one that was asked for by name: an image that has no index is not chosen by
+/// its platform. One that does not say what it runs on is taken for right.
+pub fn check_platform(image: &str, there: &Platform, wanted: Option<&Platform>) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if there.os.is_empty() || there.architecture.is_empty() || there.rank(wanted).is_some() {
+        return Ok(());
+    }
+    let (image, wanted, there) = (image.to_owned(), wanted.to_string(), there.to_string());
+    Err(Error::NoPlatform { image, wanted, there })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +150,21 @@ mod tests {
         let index = index(&[("a", "")]);
         assert_eq!(select("img", &index, None).unwrap().digest.to_string(), hex("a"));
         assert!(select("img", &empty, None).is_err());
+    }
+
+    #[test]
+    fn single_images_have_a_platform() {
+        let check = |there: &str, wanted: Option<&str>, fits: bool| {
+            let there = if there.is_empty() { Platform::default() } else { there.parse().unwrap() };
+            let wanted: Option<Platform> = wanted.map(|wanted| wanted.parse().unwrap());
+            assert_eq!(check_platform("img", &there, wanted.as_ref()).is_ok(), fits, "{there} {wanted:?}");
+        };
+        check("linux/arm64", None, true);
+        check("linux/arm64", Some("linux/arm64"), true);
+        check("linux/arm64", Some("linux/arm64/v8"), true);
+        check("linux/amd64", Some("linux/arm64"), false);
+        check("windows/amd64", Some("linux/amd64"), false);
+        check("", Some("linux/arm64"), true);
     }
 
     #[test]

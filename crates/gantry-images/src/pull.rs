@@ -92,6 +92,7 @@ impl Images {
         let mut indexes = Vec::new();
         let manifest = pull.select(&target, fetched.bytes, options.platform.as_ref(), &mut indexes).await?;
         let config = pull.config(&manifest).await?;
+        plan::check_platform(&name.familiar(), &config.platform, options.platform.as_ref())?;
         let plans = plan::layers(&name.familiar(), &manifest, &config)?;
         pull.layers(plans).await?;
         if options.all_platforms {

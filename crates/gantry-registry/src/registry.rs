@@ -47,6 +47,7 @@ impl Inner {
         std::fs::create_dir_all(root).map_err(|e| Error::io("create", root, e))?;
         let lock = lock(root)?;
         let storage = Arc::new(Storage::open(&config.storage)?);
+        storage.reach().await?;
         let auth = match &config.auth {
             Some(auth) => Some(Auth::open(auth, &config, &storage).await?),
             None => None,

@@ -102,6 +102,17 @@ impl Storage {
         Ok(Self { store: Arc::new(store), prefix, local: None })
     }
 
+    /// Finds out whether the bucket is there and may be read, so that a registry without one does not start. A directory was
+    /// opened already.
+    pub async fn reach(&self) -> Result<()> {
+        if self.local.is_some() {
+            return Ok(());
+        }
+        // A bucket that is missing is an error even of a list that would be empty.
+        let mut list = self.store.list(Some(&self.key("reach")));
+        list.try_next().await.map(drop).map_err(|error| Error::storage("reach", "the bucket", error))
+    }
+
     fn key(&self, key: &str) -> Key {
         Key::from(format!("{}{key}", self.prefix))
     }

@@ -15,7 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use gantry_model::digest::Digest;
-use rustix::fs::{CWD, Gid, Mode, Uid, fchmod, fchown, fstat};
+use rustix::fs::{CWD, Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens};
 use serde::{Deserialize, Serialize};
 
 use crate::collect::Root;
@@ -208,7 +208,7 @@ fn touch(state: &mut State, chain: Option<&Digest>, now: i64) {
     }
 }
 
-/// Gives a snapshot's root directory the owner, mode and attributes of the layer below, which it hides.
+/// Gives a snapshot's root directory the owner, mode, attributes and time of the layer below, which it hides.
 fn like(own: &std::path::Path, from: &OwnedFd) -> io::Result<()> {
     let stat = fstat(from)?;
     let fd = open_dir(CWD, own)?;
@@ -216,9 +216,12 @@ fn like(own: &std::path::Path, from: &OwnedFd) -> io::Result<()> {
         fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     }
     fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
+    let mtime = time(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+    let times = Timestamps { last_access: mtime, last_modification: mtime };
     let size = rustix::fs::flistxattr_query(from)?;
     if size == 0 {
-        return Ok(());
+        return futimens(&fd, &times).map_err(Into::into);
     }
     let mut names = vec![0_u8; size];
     let size = rustix::fs::flistxattr(from, names.as_mut_slice())?;
@@ -228,7 +231,7 @@ fn like(own: &std::path::Path, from: &OwnedFd) -> io::Result<()> {
         let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
         rustix::fs::fsetxattr(&fd, name, &value[..length], rustix::fs::XattrFlags::empty())?;
     }
-    Ok(())
+    futimens(&fd, &times).map_err(Into::into)
 }
 
 fn check_key(key: &str) -> Result<()> {

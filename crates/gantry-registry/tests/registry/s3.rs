@@ -122,5 +122,41 @@ fn a_service_that_is_gone_is_told_in_time() {
     let error = RUNTIME.block_on(gantry_registry::Registry::start(config)).err().unwrap();
     println!("{:?}: {error}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    assert!(error.to_string().contains("gc/pending"), "{error}");
+    assert!(error.to_string().contains("reach the bucket"), "{error}");
+}
+
+#[test]
+fn a_bucket_that_is_missing_or_goes_away() {
+    let Some(mut service) = Service::find().filter(|service| service.child.is_some()) else {
+        eprintln!("SKIPPED: no S3 service that may be ended: run cargo xtask test --lane root once");
+        return;
+    };
+    let text = format!(
+        "[storage.s3]\nbucket = 'missing'\nregion = 'us-east-1'\nendpoint = '{}'\nallow_http = true\n\
+         access_key_id = 'x'\nsecret_access_key_file = '@/secret'",
+        service.endpoint
+    );
+    let directory = crate::kit::Directory::new();
+    std::fs::write(directory.path().join("secret"), "y\n").unwrap();
+    let whole = format!("listen = '127.0.0.1:0'\n{}", text.replace('@', directory.path().to_str().unwrap()));
+    let mut config = gantry_registry::Config::parse(&whole).unwrap();
+    config.storage.root = directory.path().join("missing");
+    let error = RUNTIME.block_on(gantry_registry::Registry::start(config)).err().expect("it starts without a bucket");
+    assert!(error.to_string().contains("reach the bucket"), "{error}");
+
+    service.make_bucket("there");
+    let server = Server::start_in(&text.replace("'missing'", "'there'"), directory);
+    let large = noise(31, 3 << 20);
+    server.push_image("app", "v1", &[&large]);
+    let blob = format!("/v2/app/blobs/{}", digest_of(Algorithm::Sha256, &large));
+    server.get(&blob).expect(200);
+    if let Some(child) = &mut service.child {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let begun = Instant::now();
+    let status = server.get(&blob).status;
+    assert!(status >= 500 && begun.elapsed() < Duration::from_secs(40), "{status} after {:?}", begun.elapsed());
+    // It lives on, and says so.
+    server.get("/v2/").expect(200);
 }

@@ -45,16 +45,19 @@ pub fn image(compressed: &mut dyn Read, file: File, options: &Options, progress:
         headers: gantry_tar::Limits { extended: limits.pax, ..gantry_tar::Limits::default() },
         links: limits.names,
         path: limits.path,
+        depth: limits.depth,
         file: limits.bytes,
     };
-    let own = gantry_erofs::Limits { entries: limits.entries, depth: limits.depth as u64, held: limits.names as u64 };
+    // All names are held up to the end, hence the second bound.
+    let entries = limits.entries.min(gantry_erofs::Limits::default().entries);
+    let own = gantry_erofs::Limits { entries, depth: limits.depth as u64, held: limits.names as u64 };
     let own = gantry_erofs::Options { limits: own, ..gantry_erofs::Options::default() };
     let write = move |sink| {
         let mut builder = Builder::new(file, own)?;
         let contents = read_buffered(sink, &mut builder, &how)?;
         Ok((builder, contents))
     };
-    let ((builder, contents), diff_id, size) = run(compressed, limits, progress, write)?;
+    let ((builder, contents), diff_id, size) = run(compressed, limits, progress, true, write)?;
     if let Some(name) = contents.left_out.first() {
         tracing::debug!(count = contents.left_out.len(), first = show(name), "attributes that no image can hold");
     }
@@ -110,7 +113,8 @@ impl Settle<'_> {
         // What was copied up, and the name it got.
         let mut copied: HashMap<&[u8], &[u8]> = HashMap::new();
         for (path, target) in &self.contents.links {
-            if self.builder.find(path)?.is_some() {
+            let parent = self.builder.find(split(path).0)?;
+            if self.builder.find(path)?.is_some() || parent.is_some_and(|parent| parent == Found::Other) {
                 continue;
             }
             if let Some(first) = copied.get(target.as_slice()) {
@@ -123,6 +127,8 @@ impl Settle<'_> {
             self.copy(&found, path)?;
             self.place(&found.path, path)?;
             copied.insert(target, path);
+            // A link to a link of this kind.
+            copied.insert(path, path);
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub use diff::{DiffOptions, archive, archive_as, diff};
 pub use error::LayerError;
 pub use image::{Image, image};
 pub use settle::settle;
-pub use unpack::unpack;
+pub use unpack::{unpack, unpack_unverified};
 
 /// Result of this module.
 pub type Result<T, E = LayerError> = std::result::Result<T, E>;

@@ -24,22 +24,31 @@ pub fn unpack(
     options: &Options,
     progress: &dyn Fn(u64),
 ) -> Result<Unpacked> {
-    let run = run(compressed, &options.limits, progress, move |sink| write(sink, root, options))?;
+    let run = run(compressed, &options.limits, progress, true, move |sink| write(sink, root, options))?;
     let ((disk, entries, pending), diff_id, size) = run;
     Ok(Unpacked { diff_id, size, disk, entries, pending })
 }
 
-/// Reads, decompresses and hashes an archive while `write` makes something of it. Gives what that gave, the digest and the
-/// size of the uncompressed archive.
+/// Does the same without a hash of what comes, as tar does: to measure what unpacking itself costs. Returns the bytes of the
+/// uncompressed archive, and its entries.
+pub fn unpack_unverified(compressed: &mut dyn Read, root: BorrowedFd<'_>, options: &Options) -> Result<(u64, u64)> {
+    let run = run(compressed, &options.limits, &|_| (), false, move |sink| write(sink, root, options))?;
+    let ((_, entries, _), _, size) = run;
+    Ok((size, entries))
+}
+
+/// Reads, decompresses and hashes an archive while `write` makes something of it. Gives what that gave, the digest, which
+/// means nothing if it is not to be hashed, and the size of the uncompressed archive.
 pub(super) fn run<T: Send>(
     compressed: &mut dyn Read,
     limits: &Limits,
     progress: &dyn Fn(u64),
+    hashed: bool,
     write: impl FnOnce(Sink) -> Result<T> + Send,
 ) -> Result<(T, Digest, u64)> {
     let (source, hash, sink) = pipe();
     thread::scope(|scope| {
-        let hasher = scope.spawn(move || hash.run());
+        let hasher = scope.spawn(move || hash.run(hashed));
         let writer = scope.spawn(move || write(sink));
         let fed = feed(&source, compressed, limits, progress);
         // That is the end of the stream to those who come after it.

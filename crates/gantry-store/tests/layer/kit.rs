@@ -73,6 +73,8 @@ pub fn unpack_with(archive: &[u8], into: &Path, options: &Options) -> Result<Unp
             assert_eq!((&image.diff_id, image.entries), (&unpacked.diff_id, unpacked.entries));
             image.shows(into, archive);
         }
+        // An image holds other things in memory than the writer of a directory.
+        (Ok(_), Err(_)) if options.limits.names < 1 << 20 => {}
         (image, Err(_)) => assert!(image.is_err(), "what is refused as a directory is an image"),
         (Err(error), Ok(_)) => panic!("no image of what is a directory: {error}"),
     }

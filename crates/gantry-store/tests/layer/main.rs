@@ -6,6 +6,7 @@
 mod corpus;
 mod hostile;
 mod kit;
+mod measure;
 mod random;
 mod round;
 mod settle;
