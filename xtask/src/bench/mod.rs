@@ -3,6 +3,7 @@
 //! Machines are noisy and differ, so no number of milliseconds is a budget. The contestants take turns, A B C A B C, and
 //! what counts is the ratio of the medians.
 
+mod engine;
 mod images;
 mod measure;
 mod report;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask bench runtime [--rounds N] [--check]
        cargo xtask bench images [--rounds N] [--quick] [--check] [--only pull|push|unpack|serve]
+       cargo xtask bench engine [--rounds N] [--quick] [--check] [--many N] [--only WORK]
 
 Measures gantry-oci (or the runtime that GANTRY_OCI names) beside runc and crun, of the peers' box, on this host's
 cgroups and on cgroup v2 alone. Writes target/bench/runtime.json and runtime.svg. With --check, a missed budget fails.
@@ -26,9 +28,11 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
     match args.first().map(String::as_str) {
         Some("runtime") => runtime(&args[1..]),
         Some("images") => images::main(&args[1..]),
+        Some("engine") => engine::main(&args[1..]),
         // How this program calls itself inside the box.
         Some("measure") => measure::main(&args[1..]),
         Some("measure-images") => images::measure(&args[1..]),
+        Some("measure-engine") => engine::measure(&args[1..]),
         _ => {
             eprint!("{USAGE}");
             Ok(ExitCode::from(2))

@@ -5,8 +5,8 @@
 
 mod data;
 mod measure;
-mod report;
-mod servers;
+pub mod report;
+pub mod servers;
 
 use crate::{dist, peers, sh};
 use anyhow::{Context, Result, bail};
@@ -46,7 +46,7 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
     let output = sh::output(&mut peers::command("sealed", &words)).context("measure in the box")?;
     let line = output.lines().last().context("the measurement printed nothing")?;
     let rows = report::rows(line)?;
-    let verdicts = report::verdicts(&rows);
+    let verdicts = report::verdicts(&rows, report::BUDGETS);
     let directory = sh::target_dir().join("bench");
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     fs::write(directory.join("images.json"), report::json(&rows, &verdicts)?)?;
@@ -63,7 +63,7 @@ pub fn measure(args: &[String]) -> Result<ExitCode> {
 }
 
 /// The executable to measure: the one named by the environment, or the one that is installed, or nearly that.
-fn program(quick: bool) -> Result<PathBuf> {
+pub fn program(quick: bool) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("GANTRY") {
         return Ok(path.into());
     }

@@ -13,21 +13,23 @@ pub struct Row {
 }
 
 /// What the project promises of a work.
-struct Budget {
-    work: &'static str,
-    ours: &'static str,
+pub struct Budget {
+    pub work: &'static str,
+    pub ours: &'static str,
     /// Whom ours is compared with; none: the figure itself has a bound.
-    peer: Option<&'static str>,
-    bound: Bound,
+    pub peer: Option<&'static str>,
+    pub bound: Bound,
 }
 
+/// How far ours may be from that.
 #[derive(Clone, Copy)]
-enum Bound {
+pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
 }
 
-const fn beside(work: &'static str, peer: &'static str, bound: Bound) -> Budget {
+/// A budget of our program beside a peer.
+pub const fn beside(work: &'static str, peer: &'static str, bound: Bound) -> Budget {
     Budget { work, ours: OURS, peer: Some(peer), bound }
 }
 
@@ -38,7 +40,8 @@ const fn memory(work: &'static str, ours: &'static str) -> Budget {
 /// Our program.
 const OURS: &str = "gantry";
 
-const BUDGETS: &[Budget] = &[
+/// What is promised of images.
+pub const BUDGETS: &[Budget] = &[
     beside("pull 231 MB, s", "docker", Bound::AtMost(0.25)),
     beside("pull 500 MB, s", "docker", Bound::AtMost(0.25)),
     beside("push 231 MB, s", "docker", Bound::AtMost(0.25)),
@@ -82,8 +85,8 @@ pub fn rows(line: &str) -> Result<Vec<Row>> {
 }
 
 /// Every budget that can be held against what was measured.
-pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
-    let held = BUDGETS.iter().filter_map(|budget| {
+pub fn verdicts(rows: &[Row], budgets: &[Budget]) -> Vec<Verdict> {
+    let held = budgets.iter().filter_map(|budget| {
         let row = rows.iter().find(|row| row.work == budget.work)?;
         let own = row.median(budget.ours)?;
         let (value, unit) = match budget.peer {
@@ -177,7 +180,7 @@ mod tests {
     #[test]
     fn each_budget_is_held_where_it_was_measured() {
         let told: Vec<(String, bool)> =
-            verdicts(&rows(LINE).unwrap()).into_iter().map(|one| (one.text, one.met)).collect();
+            verdicts(&rows(LINE).unwrap(), BUDGETS).into_iter().map(|one| (one.text, one.met)).collect();
         let expect = [
             ("pull 231 MB, s, gantry: 0.20 x docker, at most 0.25", true),
             ("pull 231 MB, peak MB, gantry: 70.00, at most 64", false),
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn the_table_and_the_plot_name_everyone() {
         let rows = rows(LINE).unwrap();
-        let (table, plot) = (table(&rows, &verdicts(&rows)), svg(&rows));
+        let (table, plot) = (table(&rows, &verdicts(&rows, BUDGETS)), svg(&rows));
         for name in ["gantry", "docker", "docker-registry"] {
             assert!(table.contains(name) && plot.contains(name), "{name}");
         }

@@ -15,7 +15,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server, and waits until it is ready.
-    fn start(name: &'static str, command: &mut Command, log: &Path, ready: &dyn Fn() -> bool) -> Result<Self> {
+    pub fn start(name: &'static str, command: &mut Command, log: &Path, ready: &dyn Fn() -> bool) -> Result<Self> {
         let file = fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("start {name}"))?;
@@ -30,6 +30,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(server)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The highest resident memory that it has had, in megabytes.
