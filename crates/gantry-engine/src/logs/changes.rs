@@ -103,7 +103,7 @@ fn listen(hub: &'static Hub) {
         let mut reader = inotify::Reader::new(&hub.inotify, &mut buffer);
         let mut all = false;
         loop {
-            match reader.read() {
+            match reader.next() {
                 Ok(event) => {
                     all |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                     if !changed.contains(&event.wd()) {

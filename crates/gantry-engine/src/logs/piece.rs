@@ -265,14 +265,17 @@ fn decode(format: LogFormat, bytes: &[u8], whole: bool) -> (Vec<Entry>, usize) {
     (entries, bytes.len() - rest.len())
 }
 
-/// Where a record begins after what is none.
+/// Where a record begins after what is none. One that is not all there is only taken for one if none follows that is.
 fn next_record(bytes: &[u8], whole: bool) -> usize {
-    let is_one = |at: &usize| match first(&bytes[*at..]) {
-        Found::Record(..) => true,
-        Found::Short => !whole,
-        Found::Damaged => false,
-    };
-    (1..bytes.len()).find(is_one).unwrap_or(bytes.len())
+    let mut short = None;
+    for at in 1..bytes.len() {
+        match first(&bytes[at..]) {
+            Found::Record(..) => return at,
+            Found::Short if !whole && short.is_none() => short = Some(at),
+            Found::Short | Found::Damaged => {}
+        }
+    }
+    short.unwrap_or(bytes.len())
 }
 
 /// A line of JSON.

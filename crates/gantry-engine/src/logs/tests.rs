@@ -98,7 +98,7 @@ fn parts_of_lines() {
         let mut writer = Writer::open(file.clone()).unwrap();
         writer.take(Stream::Stdout, format!("{}end\nlast", "x".repeat(MAX_TEXT)).as_bytes(), 1);
         writer.finish(2);
-        let entries = Reader::open(&file, BOTH).unwrap().next().unwrap();
+        let entries = Reader::open(&file, BOTH).unwrap().read().unwrap();
         let found: Vec<_> = entries.iter().map(|entry| (entry.bare().len(), entry.is_partial())).collect();
         assert_eq!(found, [(MAX_TEXT, true), (3, false), (4, true)]);
     }
