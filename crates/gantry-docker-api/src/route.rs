@@ -29,9 +29,9 @@ pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
         ("GET", ["system", "df"]) => system::df(api, &request).await,
         ("POST", ["auth"]) => system::auth(api, request).await,
         ("POST", ["commit"]) => image::commit(api, request).await,
-        (_, ["containers", ..]) => containers(api, &method, path, request).await,
+        (_, ["containers", ..]) => Box::pin(containers(api, &method, path, request)).await,
         (_, ["exec", ..]) => execs(api, &method, path, request).await,
-        (_, ["images", ..]) => images(api, &method, path, request).await,
+        (_, ["images", ..]) => Box::pin(images(api, &method, path, request)).await,
         (_, ["volumes", ..]) => volumes(api, &method, path, request).await,
         (_, ["networks", ..]) => networks(api, &method, path, request).await,
         ("GET", ["distribution", name @ .., "json"]) => image::distribution(api, &name.join("/"), &request).await,
@@ -51,7 +51,7 @@ pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
 async fn containers(api: &Api, method: &Method, path: &[&str], request: Request) -> Outcome<Reply> {
     match (method.as_str(), &path[1..]) {
         ("GET", ["json"]) => container::list(api, &request).await,
-        ("POST", ["create"]) => container::create(api, request).await,
+        ("POST", ["create"]) => Box::pin(container::create(api, request)).await,
         ("POST", ["prune"]) => container::prune(api, &request).await,
         ("GET", [id, "json"]) => container::inspect(api, id, &request).await,
         ("POST", [id, "start"]) => container::start(api, id).await,
@@ -90,14 +90,14 @@ async fn images(api: &Api, method: &Method, path: &[&str], request: Request) -> 
     match (method.as_str(), &path[1..]) {
         ("GET", ["json"]) => image::list(api, &request).await,
         ("POST", ["create"]) => image::create(api, request).await,
-        ("POST", ["load"]) => image::load(api, request).await,
+        ("POST", ["load"]) => image::load(api, request),
         ("GET", ["get"]) => image::save(api, request.all("names").into_iter().map(str::to_owned).collect()).await,
         ("POST", ["prune"]) => image::prune(api, &request).await,
         ("GET", [name @ .., "json"]) => image::inspect(api, &name.join("/"), &request).await,
         ("GET", [name @ .., "history"]) => image::history(api, &name.join("/")).await,
         ("GET", [name @ .., "get"]) => image::save(api, vec![name.join("/")]).await,
         ("POST", [name @ .., "tag"]) => image::tag(api, &name.join("/"), &request).await,
-        ("POST", [name @ .., "push"]) => image::push(api, &name.join("/"), request).await,
+        ("POST", [name @ .., "push"]) => image::push(api, &name.join("/"), &request),
         ("DELETE", name) => image::remove(api, &name.join("/"), &request).await,
         _ => Err(Failure::missing("page not found")),
     }

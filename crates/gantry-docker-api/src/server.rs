@@ -85,7 +85,7 @@ fn log(served: hyper::Result<()>) {
 async fn answer(api: Api, request: http::Request<Incoming>) -> Result<Reply, Infallible> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut reply = match Request::new(request) {
-        Ok(request) => route(&api, request).await.unwrap_or_else(Reply::from),
+        Ok(request) => Box::pin(route(&api, request)).await.unwrap_or_else(Reply::from),
         Err(failure) => failure.into(),
     };
     tracing::debug!("{method} {uri}: {}", reply.status());

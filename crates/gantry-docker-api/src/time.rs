@@ -39,7 +39,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         Err(_) => return parse_date(text),
     };
     let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
-    Some(seconds.checked_mul(1_000_000_000)?.checked_add(digits.parse().ok()?)?)
+    seconds.checked_mul(1_000_000_000)?.checked_add(digits.parse().ok()?)
 }
 
 /// RFC 3339 with `Z` or an offset; a date alone is its beginning.

@@ -92,13 +92,12 @@ impl Engine {
             let known = rows.all::<String>(Table::Meta)?.into_iter().find(|(key, _)| key == "id");
             Ok((rows.all::<Record>(Table::Containers)?, states, networks, known))
         })?;
-        let id = match known {
-            Some((_, id)) => id,
-            None => {
-                let id = crate::names::id()?;
-                db.write(vec![Row::put(Table::Meta, "id", &id)]).await?;
-                id
-            }
+        let id = if let Some((_, id)) = known {
+            id
+        } else {
+            let id = crate::names::id()?;
+            db.write(vec![Row::put(Table::Meta, "id", &id)]).await?;
+            id
         };
         let mut containers = Containers::default();
         for (id, record) in records {

@@ -131,31 +131,24 @@ pub enum Error {
 impl Error {
     /// Of which kind it is.
     pub fn kind(&self) -> Kind {
+        use gantry_images::Error as Image;
+        use gantry_net::Error as Net;
         match self {
             Self::NoSuch(..) | Self::NoFile(_) | Self::NoNetwork(_) | Self::NoVolume(_) => Kind::NotFound,
-            Self::Ambiguous(..) | Self::InvalidName(..) | Self::Invalid(_) | Self::Settings(_) => Kind::Invalid,
-            Self::NameTaken { .. } | Self::Conflict(_) => Kind::Conflict,
-            Self::NotModified(_) => Kind::NotModified,
-            Self::Forbidden(_) => Kind::Forbidden,
-            Self::Unsupported(_) => Kind::Unsupported,
-            Self::Start { code: 126 | 127, .. } => Kind::Invalid,
             Self::Image(error) if error.is_not_found() => Kind::NotFound,
-            Self::Image(gantry_images::Error::Conflict(_)) => Kind::Conflict,
-            Self::Image(gantry_images::Error::Invalid { .. }) => Kind::Invalid,
-            Self::Network(gantry_net::Error::Invalid { .. } | gantry_net::Error::OutsideOfSubnet { .. }) => {
-                Kind::Invalid
-            }
-            Self::Network(gantry_net::Error::AddressInUse(_) | gantry_net::Error::Overlap { .. }) => Kind::Forbidden,
+            Self::Ambiguous(..)
+            | Self::InvalidName(..)
+            | Self::Invalid(_)
+            | Self::Settings(_)
+            | Self::Start { code: 126 | 127, .. }
+            | Self::Image(Image::Invalid { .. })
+            | Self::Network(Net::Invalid { .. } | Net::OutsideOfSubnet { .. }) => Kind::Invalid,
+            Self::NameTaken { .. } | Self::Conflict(_) | Self::Image(Image::Conflict(_)) => Kind::Conflict,
+            Self::NotModified(_) => Kind::NotModified,
+            Self::Forbidden(_) | Self::Network(Net::AddressInUse(_) | Net::Overlap { .. }) => Kind::Forbidden,
+            Self::Unsupported(_) => Kind::Unsupported,
             Self::Closed => Kind::Unavailable,
-            Self::Start { .. }
-            | Self::Image(_)
-            | Self::Store(_)
-            | Self::Runtime(_)
-            | Self::Network(_)
-            | Self::UserNamespace(_)
-            | Self::Database { .. }
-            | Self::Damaged { .. }
-            | Self::Io { .. } => Kind::Internal,
+            _ => Kind::Internal,
         }
     }
 

@@ -121,10 +121,8 @@ impl Engine {
         if !first {
             return Err(Error::Conflict(format!("exec {id} has already run")));
         }
-        let (client, theirs) = match detached {
-            true => (None, None),
-            false => pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
-        };
+        let (client, theirs) =
+            if detached { (None, None) } else { pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? };
         let action = format!("exec_start: {}", exec.request.args.join(" "));
         self.tell_of(container, &action, &[("execID", exec.id.clone())]);
         if let Err(error) = self.run_exec(&exec, theirs, size).await {

@@ -57,7 +57,7 @@ impl Engine {
             self.keep_state(container);
             self.tell_of(container, &format!("health_status: {now}"), &[]);
             debug_assert!([HEALTHY, UNHEALTHY].contains(&now));
-            if now == UNHEALTHY && self.is_to_be_restarted(container) {
+            if now == UNHEALTHY && Self::is_to_be_restarted(container) {
                 let (engine, container) = (self.clone(), Arc::clone(container));
                 // Not in this task, which ends with the run.
                 self.spawn(async move {
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    fn is_to_be_restarted(&self, container: &Container) -> bool {
+    fn is_to_be_restarted(container: &Container) -> bool {
         let (record, state) = (container.record(), container.state());
         let past = restart::Past { started: true, code: 1, by_hand: state.stopped_by_hand, restarts: state.restarts };
         restart::when_unhealthy(record.host.restart, record.host.restart_unhealthy, past)
@@ -110,16 +110,15 @@ impl Engine {
             }
             self.wait_exec(&id).await
         };
-        match tokio::time::timeout(Duration::from_nanos(check.timeout.max(0) as u64), run).await {
-            Ok(code) => Ok(Outcome::Ended { code: code?, output }),
-            Err(_) => {
-                let pid = self.exec(&id)?.state.pid;
-                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                    // It may have ended meanwhile.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-                Ok(Outcome::TimedOut { output })
+        if let Ok(code) = tokio::time::timeout(Duration::from_nanos(check.timeout.max(0) as u64), run).await {
+            Ok(Outcome::Ended { code: code?, output })
+        } else {
+            let pid = self.exec(&id)?.state.pid;
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
+            Ok(Outcome::TimedOut { output })
         }
     }
 }

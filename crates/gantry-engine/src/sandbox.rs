@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// Puts a container that is to be made into the sandbox that it names.
-    pub(crate) fn into_sandbox(&self, mut request: CreateContainer) -> Result<CreateContainer> {
+    pub(crate) fn placed(&self, mut request: CreateContainer) -> Result<CreateContainer> {
         let Some(asked) = &request.sandbox else { return Ok(request) };
         let sandbox = self.find(asked)?;
         let record = sandbox.record();

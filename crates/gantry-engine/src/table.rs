@@ -121,12 +121,11 @@ pub(crate) struct Containers {
 impl Containers {
     /// Takes a name for an id.
     pub(crate) fn take_name(&mut self, name: &str, id: &str) -> Result<()> {
-        match self.names.get(name) {
-            Some(by) => Err(Error::NameTaken { name: format!("/{name}"), by: by.clone() }),
-            None => {
-                self.names.insert(name.to_owned(), id.to_owned());
-                Ok(())
-            }
+        if let Some(by) = self.names.get(name) {
+            Err(Error::NameTaken { name: format!("/{name}"), by: by.clone() })
+        } else {
+            self.names.insert(name.to_owned(), id.to_owned());
+            Ok(())
         }
     }
 

@@ -287,12 +287,12 @@ async fn import(api: &Api, request: Request, source: &str) -> Outcome<Reply> {
 }
 
 /// `POST /images/NAME/push`.
-pub(crate) async fn push(api: &Api, name: &str, request: Request) -> Outcome<Reply> {
+pub(crate) fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let tag = request.get("tag");
     let name = if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") };
     let name = reference(&name)?.with_default_tag();
     let options = PushOptions { platform: platform(request.get("platform"))?, ..PushOptions::default() };
-    let (images, api) = (with_login(api, &request)?, api.clone());
+    let (images, api) = (with_login(api, request)?, api.clone());
     Ok(lines(|lines| async move {
         lines.status(format!("The push refers to repository [{}]", name.name()));
         match images.push(&name, options, reporter(&lines)).await {
@@ -329,7 +329,7 @@ pub(crate) async fn save(api: &Api, names: Vec<String>) -> Outcome<Reply> {
 }
 
 /// `POST /images/load`.
-pub(crate) async fn load(api: &Api, request: Request) -> Outcome<Reply> {
+pub(crate) fn load(api: &Api, request: Request) -> Outcome<Reply> {
     let options = LoadOptions { platform: platform(request.get("platform"))? };
     let images = api.engine.images().clone();
     let (body, api) = (pipe::reader(request.body), api.clone());

@@ -83,12 +83,11 @@ struct Controllers {
 
 fn controllers() -> Controllers {
     let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
-    match std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
-        Ok(listed) => Controllers { v2: true, names: listed.split_whitespace().map(str::to_owned).collect() },
-        Err(_) => {
-            let listed = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
-            Controllers { v2: false, names: listed.lines().filter_map(first).collect() }
-        }
+    if let Ok(listed) = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+        Controllers { v2: true, names: listed.split_whitespace().map(str::to_owned).collect() }
+    } else {
+        let listed = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+        Controllers { v2: false, names: listed.lines().filter_map(first).collect() }
     }
 }
 
@@ -217,18 +216,17 @@ pub(crate) fn events(api: &Api, request: &Request) -> Outcome<Reply> {
     let state = (before.into_iter(), listener, filters);
     let pieces = futures_util::stream::unfold(state, move |(mut before, mut listener, filters)| async move {
         loop {
-            let event = match before.next() {
-                Some(event) => event,
-                None => {
-                    let next = match end {
-                        Some(end) => tokio::time::timeout_at(end, listener.recv()).await.ok()?,
-                        None => listener.recv().await,
-                    };
-                    match next {
-                        Ok(event) => event,
-                        Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
-                        Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
-                    }
+            let event = if let Some(event) = before.next() {
+                event
+            } else {
+                let next = match end {
+                    Some(end) => tokio::time::timeout_at(end, listener.recv()).await.ok()?,
+                    None => listener.recv().await,
+                };
+                match next {
+                    Ok(event) => event,
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
                 }
             };
             if fits(&event, &filters) {

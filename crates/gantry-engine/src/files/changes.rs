@@ -45,7 +45,7 @@ impl Engine {
             let changes = below.map_err(Error::from).and_then(|below| {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let upper =
-                    openat(CWD, &snapshot.upper(), flags, Mode::empty()).context(|| "open a snapshot".to_owned())?;
+                    openat(CWD, snapshot.upper(), flags, Mode::empty()).context(|| "open a snapshot".to_owned())?;
                 let mut changes = Vec::new();
                 walk(upper.as_fd(), Some(below.as_fd()), "", 0, &mut changes)?;
                 without_places(&mut changes);

@@ -34,7 +34,7 @@ impl Engine {
     /// # Errors
     /// Its image is not here, its name is taken, or what was asked for makes no sense. Nothing is left of it.
     pub async fn create(&self, request: CreateContainer) -> Result<Made> {
-        let request = self.into_sandbox(request)?;
+        let request = self.placed(request)?;
         let id = names::id()?;
         let name = self.take_name(request.name.as_deref(), &id)?;
         let made = self.make(request, &id, &name).await;

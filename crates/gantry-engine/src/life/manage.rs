@@ -84,7 +84,7 @@ impl Engine {
         self.send(container, signal).await?;
         self.tell_of(container, "kill", &[("signal", signal.to_string())]);
         let grace = options.timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
-        let ended = self.until_ended(container);
+        let ended = Self::until_ended(container);
         if grace < 0 {
             ended.await;
         } else if tokio::time::timeout(Duration::from_secs(grace as u64), ended).await.is_err() {
@@ -224,7 +224,7 @@ impl Engine {
                 return Ok(());
             }
         }
-        let ended = self.until_ended(container);
+        let ended = Self::until_ended(container);
         self.send(container, KILL).await?;
         tokio::time::timeout(DEATH, ended).await.map_err(|_| {
             let seconds = DEATH.as_secs();
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     /// Waits until a container does not run.
-    fn until_ended(&self, container: &Container) -> impl Future<Output = ()> + use<> {
+    fn until_ended(container: &Container) -> impl Future<Output = ()> + use<> {
         let mut watch = container.watch();
         async move {
             // The sender is never gone before its receivers.

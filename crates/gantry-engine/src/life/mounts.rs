@@ -81,7 +81,7 @@ impl Mounting<'_> {
 
     fn volume(&self, number: usize, mount: &Mount) -> Result<String> {
         let volume = self.volumes.get(&mount.name).ok_or_else(|| Error::NoVolume(mount.name.clone()))?;
-        self.volumes.mount(&volume)?;
+        Volumes::mount(&volume)?;
         let data = rootfs::open(Path::new(&volume.mountpoint))?;
         if self.first && !mount.no_copy && mount.subpath.is_empty() {
             self.fill(&volume, &data, mount)?;

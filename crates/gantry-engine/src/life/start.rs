@@ -278,8 +278,7 @@ impl Engine {
                 || self.users_of_volume(&mount.name).iter().any(|other| {
                     *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
                 });
-            let engine = self.clone();
-            if !used && let Err(error) = blocking(move || engine.0.volumes.unmount(&volume)).await {
+            if !used && let Err(error) = blocking(move || crate::volumes::Volumes::unmount(&volume)).await {
                 tracing::warn!("{error}");
             }
         }

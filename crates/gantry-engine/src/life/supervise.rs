@@ -45,7 +45,7 @@ impl Engine {
         }
         self.clear_mounts(container).await;
         let (code, finished) = (i32::from(exit.code), exit.finished as i64);
-        let again = self.restarts(container, code);
+        let again = Self::restarts(container, code);
         let lasted = finished - container.state().started;
         container.ended(|state| {
             state.status = if again { Status::Restarting } else { Status::Exited };
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Whether a container is started again after its end.
-    fn restarts(&self, container: &Container, code: i32) -> bool {
+    fn restarts(container: &Container, code: i32) -> bool {
         let state = container.state();
         if state.stopped_by_hand || matches!(state.status, Status::Removing | Status::Dead) {
             return false;

@@ -257,7 +257,7 @@ impl Engine {
     ) -> Result<()> {
         let networks = &self.0.networks;
         let state = container.state();
-        let free = (0..).find(|index| !state.endpoints.values().any(|one| one.interface == format!("eth{index}")));
+        let free = (0..1024).find(|index| !state.endpoints.values().any(|one| one.interface == format!("eth{index}")));
         let (record, index) = (container.record(), free.unwrap_or_default());
         let first = state.endpoints.is_empty();
         let (_, endpoint, plan) = networks.place(&record, network.name(), request, index, first)?;

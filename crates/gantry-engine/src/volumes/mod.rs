@@ -132,7 +132,7 @@ impl Volumes {
     }
 
     /// Mounts what a volume with options stands for, unless it is mounted.
-    pub(crate) fn mount(&self, volume: &Volume) -> Result<()> {
+    pub(crate) fn mount(volume: &Volume) -> Result<()> {
         let option = |name: &str| volume.options.get(name).map_or("", String::as_str);
         let (kind, device) = (option("type"), option("device"));
         if kind.is_empty() && device.is_empty() || is_mounted(&volume.mountpoint)? {
@@ -149,7 +149,7 @@ impl Volumes {
     }
 
     /// Unmounts what a volume stands for.
-    pub(crate) fn unmount(&self, volume: &Volume) -> Result<()> {
+    pub(crate) fn unmount(volume: &Volume) -> Result<()> {
         if volume.options.is_empty() || !is_mounted(&volume.mountpoint)? {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Engine {
         }
         let engine = self.clone();
         blocking(move || {
-            engine.0.volumes.unmount(&volume)?;
+            Volumes::unmount(&volume)?;
             engine.0.volumes.take_away(&volume.name)
         })
         .await?;

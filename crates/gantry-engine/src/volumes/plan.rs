@@ -55,7 +55,9 @@ pub(crate) fn all<'a>(
         let mount = Mount { kind: MountKind::Tmpfs, target, options, writable: true, ..Mount::default() };
         asked.push(Planned { mount, ..Planned::default() });
     }
-    asked.into_iter().for_each(|planned| replace(&mut list, planned));
+    for planned in asked {
+        replace(&mut list, planned);
+    }
     for target in volumes {
         let target = target_of(target)?;
         if !list.iter().any(|other| other.mount.target == target) {

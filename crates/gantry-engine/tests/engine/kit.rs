@@ -163,9 +163,9 @@ pub async fn read(mut attached: gantry_engine::Attached) -> (String, String) {
     while let [stream, _, _, _, a, b, c, d, more @ ..] = rest {
         let (data, after) = more.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
         if *stream == 1 {
-            out.extend(data)
+            out.extend(data);
         } else {
-            err.extend(data)
+            err.extend(data);
         }
         rest = after;
     }

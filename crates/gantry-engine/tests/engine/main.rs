@@ -1,5 +1,8 @@
 //! The engine with real containers, as root: their lives, their streams, and what becomes of them without it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::large_futures, reason = "there are few of them")]
+
 mod configurations;
 mod kit;
 mod life;

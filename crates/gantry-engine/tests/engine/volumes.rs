@@ -2,6 +2,7 @@
 
 use gantry_engine::request::{MountKind, MountRequest, RemoveOptions, WaitFor};
 use gantry_engine::{ChangeKind, CreateVolume, Engine};
+use gantry_tar::Kind::{File, Link, Symlink};
 
 use crate::kit::{Place, in_own_network, run, shell};
 
@@ -130,7 +131,6 @@ fn hostile_archives_stay_inside() {
             }
             writer.finish().unwrap()
         };
-        use gantry_tar::Kind::{File, Link, Symlink};
         let up = "../../../../../../../../..".to_owned() + &outside;
         let cases: [&[(&str, gantry_tar::Kind, &str)]; 4] = [
             &[(&format!("{up}/one"), File, "")],
