@@ -24,7 +24,11 @@ type Command = fn(&[String]) -> Result<ExitCode>;
 /// Every command: its name, what it does in a line, and its function.
 const COMMANDS: &[(&str, &str, Command)] = &[
     ("bench", "measure ours beside the peers", bench::main),
-    ("demo", "nginx from Debian, from the image to the last trace; `demo runtime`: a container from both sides", demo::main),
+    (
+        "demo",
+        "nginx from Debian, from the image to the last trace; `demo runtime`: a container from both sides",
+        demo::main,
+    ),
     ("dist", "build what is installed, and print where it is", dist::main),
     ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),

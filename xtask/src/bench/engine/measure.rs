@@ -150,7 +150,7 @@ fn fifty(ground: &mut Ground) -> Result<()> {
                 run(&mut ground.client(contestant, &args))
             })?;
             let (memory, processes) = Engines::memory_of_containers(contestant)?;
-            ensure!(processes >= FIFTY, "{} containers have {processes} processes", FIFTY);
+            ensure!(processes >= FIFTY, "{FIFTY} containers have {processes} processes");
             if contestant != Contestant::Mixed {
                 #[allow(clippy::cast_precision_loss, reason = "it is 50")]
                 ground.note(work::MEMORY, contestant.name(), memory / FIFTY as f64);
