@@ -106,8 +106,9 @@ pub(super) fn fields(identity: &Identity, tag: &str, extra: &BTreeMap<String, St
 }
 
 impl Plan {
-    /// The packets of a message; none where there is nothing to say, which the format does not allow for.
-    pub(super) fn encode(&self, entry: &Entry, fields: &BTreeMap<String, Value>) -> Vec<Vec<u8>> {
+    /// The packets of a message, whose chunks have an id that no other message has at the time; none where there is nothing
+    /// to say, which the format does not allow for.
+    pub(super) fn encode(&self, entry: &Entry, fields: &BTreeMap<String, Value>, id: u64) -> Vec<Vec<u8>> {
         let text = String::from_utf8_lossy(entry.bare());
         if text.is_empty() {
             return Vec::new();
@@ -123,8 +124,7 @@ impl Plan {
             bytes.push(0);
             return vec![bytes];
         }
-        let id = entry.time.to_be_bytes();
-        chunks(self.pack(bytes), id)
+        chunks(self.pack(bytes), id.to_be_bytes())
     }
 
     fn pack(&self, bytes: Vec<u8>) -> Vec<u8> {
@@ -172,7 +172,7 @@ mod tests {
         let identity = Identity { id: "abc".to_owned(), hostname: "h".to_owned(), ..Identity::default() };
         let extra = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("_b".to_owned(), "2".to_owned())]);
         let entry = Entry { time: 1_234_567_890_123, stream: Stream::Stderr, text: text.as_bytes().to_vec() };
-        plan.encode(&entry, &fields(&identity, "t", &extra))
+        plan.encode(&entry, &fields(&identity, "t", &extra), 77)
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         for (number, packet) in packets.iter().enumerate() {
             assert!(packet.len() <= CHUNK);
             assert_eq!(packet[..2], [0x1e, 0x0f]);
-            assert_eq!(packet[2..10], 1_234_567_890_123_i64.to_be_bytes());
+            assert_eq!(packet[2..10], 77_u64.to_be_bytes());
             assert_eq!(packet[10..12], [number as u8, 12]);
             whole.extend_from_slice(&packet[12..]);
         }

@@ -85,9 +85,9 @@ impl Part {
     }
 }
 
-/// Which parts of lines came, one of each stream.
+/// Which parts of lines came, one of each stream, and how many lines in parts there were.
 #[derive(Debug, Default)]
-struct Parts([Option<(u64, u64)>; 2]);
+struct Parts([Option<(u64, u64)>; 2], u64);
 
 impl Parts {
     fn next(&mut self, entry: &Entry) -> Option<Part> {
@@ -95,7 +95,14 @@ impl Parts {
         if place.is_none() && !entry.is_partial() {
             return None;
         }
-        let (id, ordinal) = place.map_or((entry.time as u64, 1), |(id, ordinal)| (id, ordinal + 1));
+        let (id, ordinal) = place.map_or_else(
+            || {
+                // Lines that were read together have one time.
+                self.1 += 1;
+                ((entry.time as u64).wrapping_add(self.1), 1)
+            },
+            |(id, ordinal)| (id, ordinal + 1),
+        );
         *place = entry.is_partial().then_some((id, ordinal));
         Some(Part { id, ordinal, last: !entry.is_partial() })
     }
@@ -119,6 +126,8 @@ struct Encoder {
     values: BTreeMap<String, serde_json::Value>,
     parts: Parts,
     pid: u32,
+    /// A number for each message, from one that hardly any other container begins with.
+    messages: u64,
 }
 
 impl Encoder {
@@ -133,7 +142,11 @@ impl Encoder {
                 entries.iter().map(|entry| plain(plan.encode(entry, &self.tag, &self.host, self.pid))).collect()
             }
             Driver::Gelf(plan) => {
-                entries.iter().flat_map(|entry| plan.encode(entry, &self.values)).map(plain).collect()
+                let packets = entries.iter().flat_map(|entry| {
+                    self.messages = self.messages.wrapping_add(1);
+                    plan.encode(entry, &self.values, self.messages)
+                });
+                packets.map(plain).collect()
             }
             Driver::Fluentd(plan) => {
                 // It is the same for what is sent again, so that a server can tell.
@@ -220,6 +233,7 @@ impl Shipper {
         Encoder {
             driver: self.driver.clone(),
             id: identity.id.chars().take(12).collect(),
+            messages: identity.id.get(..16).and_then(|id| u64::from_str_radix(id, 16).ok()).unwrap_or_default(),
             values: gelf::fields(identity, &tag, &extra),
             host: identity.hostname.clone(),
             parts: Parts::default(),

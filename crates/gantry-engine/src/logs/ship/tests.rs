@@ -175,3 +175,15 @@ fn the_journal_gets_big_messages_as_files() {
     file.read_to_end(&mut found).unwrap();
     assert!(found == big);
 }
+
+#[test]
+fn lines_in_parts_are_told_apart_though_they_have_one_time() {
+    let mut parts = Parts::default();
+    let mut next = |text: &str| {
+        let part = parts.next(&Entry { time: 5, stream: Stream::Stdout, text: text.as_bytes().to_vec() });
+        part.map(|part| (part.id, part.ordinal, part.last))
+    };
+    assert_eq!(next("whole\n"), None);
+    assert_eq!([next("a"), next("b"), next("c\n")], [Some((6, 1, false)), Some((6, 2, false)), Some((6, 3, true))]);
+    assert_eq!([next("d"), next("e\n")], [Some((7, 1, false)), Some((7, 2, true))]);
+}
