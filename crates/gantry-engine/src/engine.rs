@@ -134,6 +134,7 @@ impl Engine {
         engine.adopt().await;
         engine.settle_networks().await?;
         engine.0.ready.send_replace(true);
+        engine.compress_logs();
         Ok(engine)
     }
 
@@ -150,6 +151,11 @@ impl Engine {
     pub(crate) async fn until_ready(&self) {
         // The sender is there as long as the engine is.
         let _ = self.0.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the engine ends.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.0.closing.subscribe()
     }
 
     /// Does something beside, until it is done or the engine ends.

@@ -27,6 +27,7 @@ mod exec;
 mod files;
 mod healthcheck;
 mod life;
+mod logkeeping;
 mod machine;
 mod merge;
 mod monitor;

@@ -1,7 +1,7 @@
 //! What containers take on disk.
 
 use crate::engine::{Engine, blocking};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a container takes on disk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,9 @@ impl Engine {
         let record = self.find(asked)?.record();
         let store = self.images().store().clone();
         blocking(move || {
-            let written = store.usage_of(&record.id)?.bytes;
+            let id = &record.id;
+            let snapshot = store.snapshot(id)?.ok_or_else(|| Error::NoSuch("snapshot", id.clone()))?;
+            let written = crate::files::size(&snapshot.upper())?;
             let mut all = written;
             let mut chain = record.image.as_ref().and_then(|image| image.chain.clone());
             while let Some(next) = chain {

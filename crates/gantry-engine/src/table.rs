@@ -39,6 +39,8 @@ pub(crate) struct Container {
     pub(crate) early: Mutex<Vec<(Attach, OwnedFd)>>,
     /// Tasks of the present run, which end with it.
     pub(crate) tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+    /// Who sends its log elsewhere.
+    pub(crate) shipping: Mutex<Option<tokio::task::AbortHandle>>,
     /// Counts the runs and whatever else makes a planned restart void.
     pub(crate) turn: Mutex<u64>,
 }
@@ -52,6 +54,7 @@ impl Container {
             life: tokio::sync::Mutex::default(),
             early: Mutex::default(),
             tasks: Mutex::default(),
+            shipping: Mutex::default(),
             turn: Mutex::default(),
         }
     }

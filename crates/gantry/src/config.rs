@@ -42,6 +42,9 @@ pub struct StoreConfig {
     pub lock_wait: Option<Span>,
     /// How long the beginning of a cut-off download is kept.
     pub keep_partial: Option<Span>,
+    /// What layers are on the disk: `directories`, or `erofs` for images of that file system.
+    #[serde(deserialize_with = "layer_form")]
+    pub layers: Option<gantry_store::LayerForm>,
 }
 
 /// `[gc]`.
@@ -129,6 +132,12 @@ impl Gc {
     }
 }
 
+/// Reads the name of a form of layers.
+fn layer_form<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<gantry_store::LayerForm>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 impl StoreConfig {
     /// How the store is opened, but for what is collected.
     pub fn options(&self) -> gantry_store::Options {
@@ -137,6 +146,7 @@ impl StoreConfig {
         gantry_store::Options {
             lock_wait: or(self.lock_wait, default.lock_wait),
             partial_ttl: or(self.keep_partial, default.partial_ttl),
+            layers: self.layers.unwrap_or_default(),
             ..default
         }
     }

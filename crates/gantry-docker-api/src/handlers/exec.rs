@@ -83,7 +83,10 @@ pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<
     };
     let Some(attached) = started else { return Ok(empty(StatusCode::OK)) };
     let keys = if exec.request.detach_keys.is_empty() { None } else { Some(exec.request.detach_keys.as_str()) };
-    hijack(request, attached, Hijack { keys, stdin: exec.request.stdin, before: None })
+    let (engine, id) = (api.engine.clone(), id.to_owned());
+    let after = async move { drop(engine.wait_exec(&id).await) };
+    let how = Hijack { keys, stdin: exec.request.stdin, before: None, after: Some(Box::pin(after)) };
+    hijack(request, attached, how)
 }
 
 /// `GET /exec/ID/json`.

@@ -15,11 +15,13 @@ use crate::server::Api;
 
 /// The keys that detach if nothing else is said.
 const DETACH: &str = "ctrl-p,ctrl-q";
+/// How long the end of a process is waited for after that of its streams.
+const AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// The longest that is passed on at once.
 const PIECE: usize = 32 << 10;
 
 /// How a connection is taken over.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Hijack<'a> {
     /// The keys that detach; none are the usual ones.
     pub(crate) keys: Option<&'a str>,
@@ -27,6 +29,8 @@ pub(crate) struct Hijack<'a> {
     pub(crate) stdin: bool,
     /// What goes to the client before anything else.
     pub(crate) before: Option<Bytes>,
+    /// What is waited for, a little while, before the end of the process is shown.
+    pub(crate) after: Option<futures_util::future::BoxFuture<'static, ()>>,
 }
 
 /// `POST /containers/ID/attach`.
@@ -44,7 +48,7 @@ pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Outcome<Rep
     }
     let keys = Some(request.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty());
     let attached = api.engine.attach(id, streams).await?;
-    hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before })
+    hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before, after: None })
 }
 
 /// The streams of a process that has ended.
@@ -84,11 +88,11 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
         });
         return Ok(crate::reply::stream(kind, out));
     };
-    let (stdin, before) = (how.stdin, how.before);
+    let (stdin, before, after) = (how.stdin, how.before, how.after);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
-                let ended = relay(TokioIo::new(connection), attached.socket, before, stdin, &keys).await;
+                let ended = relay(TokioIo::new(connection), attached.socket, before, after, stdin, &keys).await;
                 if let Err(error) = ended {
                     tracing::debug!("attached client: {error}");
                 }
@@ -110,6 +114,7 @@ async fn relay(
     client: impl AsyncRead + AsyncWrite + Unpin,
     process: UnixStream,
     before: Option<Bytes>,
+    after: Option<futures_util::future::BoxFuture<'static, ()>>,
     stdin: bool,
     keys: &[u8],
 ) -> std::io::Result<()> {
@@ -123,6 +128,10 @@ async fn relay(
         loop {
             let length = from_process.read(&mut piece).await?;
             if length == 0 {
+                if let Some(after) = after {
+                    // Its status is asked for next.
+                    let _ = tokio::time::timeout(AFTER, after).await;
+                }
                 return to_client.shutdown().await;
             }
             to_client.write_all(&piece[..length]).await?;

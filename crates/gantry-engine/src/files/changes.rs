@@ -28,6 +28,8 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
+/// Where the file systems of the kernel are.
+const MOUNTS: [&str; 6] = ["/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/proc", "/sys"];
 /// How deep a tree is looked at.
 const DEPTH: usize = 256;
 
@@ -64,6 +66,9 @@ impl Engine {
 fn without_places(changes: &mut Vec<Change>) {
     let is_place = |path: &str| super::PLACES.iter().any(|place| path.strip_prefix('/') == Some(place));
     changes.retain(|change| change.kind == ChangeKind::Deleted || !is_place(&change.path));
+    // Directories that every container's file systems of the kernel are mounted on, made where an image has none.
+    let is_mount = |path: &str| MOUNTS.contains(&path);
+    changes.retain(|change| change.kind != ChangeKind::Added || !is_mount(&change.path));
     for place in super::PLACES {
         let Some((above, _)) = place.rsplit_once('/') else { continue };
         let above = format!("/{above}");

@@ -111,13 +111,9 @@ impl Engine {
                 let below = open_in(parent.as_fd(), "", OFlags::RDONLY | OFlags::DIRECTORY);
                 let below = below.context(|| format!("open {path}"))?;
                 let base = name_of(&path);
-                return match base.as_str() {
-                    "." | "/" => {
-                        let options = layer::DiffOptions { root: true, ..layer::DiffOptions::default() };
-                        layer::archive(below.as_fd(), &mut out, options).map(drop).map_err(failed)
-                    }
-                    base => layer::archive_as(below.as_fd(), b".", base.as_bytes(), &mut out).map_err(failed),
-                };
+                // Clients put a name of theirs in place of the dot that every name begins with.
+                let base = if base == "/" { "." } else { base.as_str() };
+                return layer::archive_as(below.as_fd(), b".", base.as_bytes(), &mut out).map_err(failed);
             }
             layer::archive_as(parent.as_fd(), last.as_bytes(), stat.name.as_bytes(), &mut out).map_err(failed)
         })

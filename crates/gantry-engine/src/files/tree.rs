@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 /// How deep a tree is looked at.
 const DEPTH: usize = 512;
 
-/// Bytes that a tree takes on disk; a file with several names counts once.
+/// Bytes of the files of a tree; one with several names counts once.
 pub(crate) fn size(path: &Path) -> Result<u64> {
     let what = || format!("look at {}", path.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -32,10 +32,10 @@ pub(crate) fn size(path: &Path) -> Result<u64> {
         let Some(at) = open.last().filter(|_| !matches!(name.to_bytes(), b"." | b"..")) else { continue };
         // What goes away meanwhile takes nothing.
         let Ok(stat) = statat(at, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) {
-            total += stat.st_size as u64;
-        }
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && open.len() < DEPTH {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let counts = stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino));
+            total += if counts { stat.st_size as u64 } else { 0 };
+        } else if open.len() < DEPTH {
             let Ok(below) = openat(at, name, flags, Mode::empty()) else { continue };
             dirs.push(Dir::read_from(&below).context(what)?);
             open.push(below);

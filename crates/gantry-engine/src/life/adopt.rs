@@ -58,6 +58,7 @@ impl Engine {
                 self.settle_running(container, pid, &dir);
                 self.watch_over(container, connection);
                 self.look_after_health(container);
+                self.ship_log(container);
             }
             (Ok(connection), Ok((_, Kernel::Stopped))) => {
                 // It ends right now.

@@ -83,6 +83,7 @@ impl Engine {
     /// Makes everything that the process needs.
     async fn prepare(&self, container: &Arc<Container>) -> Result<(Launch, Option<userns::Range>)> {
         let record = container.record();
+        self.check_log(container).await?;
         let joined = self.join(container).await?;
         self.tell_of_networks(container, &joined.endpoints, "connect");
         container.change(|state| {
@@ -218,6 +219,7 @@ impl Engine {
         self.tell_of(container, "start", &[]);
         self.watch_over(container, connection);
         self.look_after_health(container);
+        self.ship_log(container);
         Ok(())
     }
 

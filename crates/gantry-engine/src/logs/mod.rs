@@ -37,6 +37,11 @@ pub use plan::{DEFAULT as DEFAULT_DRIVER, DRIVERS, LogPlan, options, plan};
 pub use reader::{Position, Reader};
 pub use ship::{Shipper, Signals};
 
+/// A time as RFC 3339 has it.
+pub(crate) fn date(nanoseconds: i64) -> String {
+    time::Moment::new(nanoseconds).rfc3339(9)
+}
+
 /// A piece of what a container wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
