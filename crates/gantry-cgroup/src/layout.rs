@@ -4,6 +4,7 @@
 //! side by side (hybrid). Everything else asks this description and never looks at the host by itself.
 
 use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -15,6 +16,8 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// Most bytes read of `/proc/self/mountinfo`: a host with a million mounts is refused rather than read for ever.
 const MAX_PROC_FILE: u64 = 64 << 20;
+/// Bytes of it that are read at once.
+const CHUNK: usize = 4 << 10;
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +50,35 @@ impl Layout {
     pub fn detect() -> Result<Self, Error> {
         match pure_v2() {
             Some(mount) => Ok(Self { v1: Vec::new(), unified: Some(mount) }),
-            None => Self::parse(&read_proc("/proc/self/mountinfo")?, &read_proc("/proc/self/cgroup")?),
+            None => {
+                let fail = |error| cannot_read("/proc/self/mountinfo", &error);
+                let mounts = fs::File::open("/proc/self/mountinfo").map_err(fail)?.take(MAX_PROC_FILE);
+                let lines = BufReader::with_capacity(CHUNK, mounts).lines();
+                Self::first_of(lines.map(|line| line.map_err(fail)), &read_proc("/proc/self/cgroup")?)
+            }
         }
+    }
+
+    /// Describes a host as [`Layout::parse`] does, and reads no further than what can change the answer: the kernel makes
+    /// a line for each mount, and a host with a thousand containers has thousands.
+    fn first_of(lines: impl Iterator<Item = Result<String, Error>>, cgroup: &str) -> Result<Self, Error> {
+        let (all, mut mounts) = (cgroup.lines().count(), String::new());
+        for line in lines {
+            let line = line?;
+            if line.contains(" - cgroup") {
+                mounts.push_str(&line);
+                mounts.push('\n');
+                let layout = Self::parse(&mounts, cgroup)?;
+                let mut points = layout.v1.iter().chain(&layout.unified);
+                // Each hierarchy was found in its usual place, where none that comes later would be preferred.
+                if layout.v1.len() + usize::from(layout.unified.is_some()) == all
+                    && points.all(|mount| mount.point.starts_with(UNIFIED))
+                {
+                    return Ok(layout);
+                }
+            }
+        }
+        Self::parse(&mounts, cgroup)
     }
 
     /// Describes this host, with this process's own cgroup: see [`crate::Request::needs_own`].
@@ -146,11 +176,14 @@ fn pure_v2() -> Option<Mount> {
 }
 
 fn read_proc(path: &str) -> Result<String, Error> {
-    use std::io::Read;
-    let fail = |error: std::io::Error| Error::Layout(format!("cannot read {path}: {error}: is /proc mounted?"));
+    let fail = |error| cannot_read(path, &error);
     let mut text = String::new();
     fs::File::open(path).map_err(fail)?.take(MAX_PROC_FILE).read_to_string(&mut text).map_err(fail)?;
     Ok(text)
+}
+
+fn cannot_read(path: &str, error: &io::Error) -> Error {
+    Error::Layout(format!("cannot read {path}: {error}: is /proc mounted?"))
 }
 
 /// A line of `/proc/self/cgroup`.
@@ -246,6 +279,21 @@ mod tests {
         40 31 0:37 /docker/x /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
         41 31 0:38 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
     const HYBRID_OWN: &str = "9:name=systemd:/docker/x/y\n3:cpuset:/\n1:cpu,cpuacct:/a/b\n0::/u\n";
+
+    #[test]
+    fn no_more_is_read_than_is_needed() {
+        let check = |mounts: &str, cgroup: &str, left: usize| {
+            let mut lines = mounts.lines().map(|line| Ok(line.trim().to_owned()));
+            let layout = Layout::first_of(lines.by_ref(), cgroup).unwrap();
+            assert_eq!(layout, Layout::parse(mounts, cgroup).unwrap());
+            assert_eq!(lines.count(), left, "{cgroup:?}");
+        };
+        let more = format!("{HYBRID_MOUNTS}77 1 0:5 / /x rw - proc proc rw\n78 1 0:5 / /y rw - proc proc rw\n");
+        check(&more, HYBRID_OWN, 2);
+        // A hierarchy that is mounted nowhere, or only elsewhere, may come yet.
+        check(&more, &format!("12:net_cls:/\n{HYBRID_OWN}"), 0);
+        check(&more.replace("/sys/fs/cgroup/unified", "/elsewhere"), HYBRID_OWN, 0);
+    }
 
     fn check(mountinfo: &str, cgroup: &str, expect: &[&str]) {
         let layout = Layout::parse(mountinfo, cgroup).unwrap();
