@@ -7,6 +7,7 @@ pub mod arena;
 pub mod bpf;
 pub mod clone;
 pub mod exec;
+pub mod memory;
 pub mod misc;
 pub mod mount;
 #[cfg(gantry_musl)]

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gantry_docker_api::{Api, Build, serve};
+use gantry_engine::events::Listener;
 use gantry_engine::request::LogConfig;
 use gantry_engine::{Engine, Options};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::cli::daemon::Daemon;
@@ -21,6 +23,8 @@ use config::DaemonConfig;
 
 /// How long requests that are being answered may take when the daemon ends.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// When nothing has happened for so long, memory is given back.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Nanoseconds since 1970. The one clock of the daemon.
 #[allow(clippy::disallowed_methods)]
@@ -52,6 +56,7 @@ pub fn run(context: &Context, args: &Daemon) -> Outcome {
         let (stop, stopped) = watch::channel(false);
         let listener = listen::listener(&bound)?;
         let server = tokio::spawn(serve(listener, api, stopped));
+        tokio::spawn(give_back_when_quiet(engine.events().1));
         listen::say_ready();
         tracing::info!("the daemon answers at {}", config.socket.display());
         until_told().await?;
@@ -65,6 +70,23 @@ pub fn run(context: &Context, args: &Daemon) -> Outcome {
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     bound.remove();
     outcome
+}
+
+/// Gives memory back each time that things have happened and then nothing more: most of a daemon's time is such.
+async fn give_back_when_quiet(mut events: Listener) {
+    loop {
+        loop {
+            match tokio::time::timeout(QUIET, events.recv()).await {
+                Err(_) => break,
+                Ok(Err(RecvError::Closed)) => return,
+                Ok(_) => {}
+            }
+        }
+        gantry_sys::memory::give_back();
+        if matches!(events.recv().await, Err(RecvError::Closed)) {
+            return;
+        }
+    }
 }
 
 /// Waits for a signal that asks for the end.
