@@ -26,14 +26,14 @@ page() {
 finish() {
     local left
     if [[ -n ${daemon:-} ]]; then
-        gantry ps -aq 2>/dev/null | while read -r id; do gantry rm -fv "$id" >/dev/null 2>&1 || true; done
+        for id in $(gantry ps -aq 2>/dev/null || true); do gantry rm -fv "$id" >/dev/null 2>&1 || true; done
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
     fi
     ip link delete "${prefix}0" 2>/dev/null || true
     left=$(awk -v at="$work/" 'index($5, at) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
     for at in $left; do umount -l "$at" 2>/dev/null || true; done
-    [[ -n ${failed:-} ]] && cat "$work/log" >&2
+    if [[ -n ${failed:-} ]]; then cat "$work/log" >&2; fi
     rm -rf "$work"
 }
 prefix=gd$((RANDOM % 900 + 100))
@@ -115,6 +115,7 @@ run volume rm pages
 run rmi nginx
 kill "$daemon"
 wait "$daemon" 2>/dev/null || true
+daemon=''
 left=$(find /sys/fs/cgroup -path "*gantry-demo-$$/*" -type d 2>/dev/null | wc -l)
 say "containers' cgroups left: $left, mounts left: $(grep -c "$work/run/" /proc/self/mountinfo || true)"
 failed=''
