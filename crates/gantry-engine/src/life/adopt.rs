@@ -46,7 +46,7 @@ impl Engine {
                 self.without_a_run(container, false).await;
                 return Ok(());
             }
-            self.settle_running(container, 0, &dir);
+            self.settle_running(container, 0, Status::Running, &dir);
             self.after(container, Some(exit)).await;
             return Ok(());
         }
@@ -54,15 +54,16 @@ impl Engine {
         let report =
             self.runtime(move |runtime| Ok(runtime.report(&id).map(|report| (report.record.pid, report.status))));
         match (Connection::open(&dir.join("monitor")), report.await?) {
-            (Ok(connection), Ok((pid, Kernel::Running | Kernel::Paused))) => {
-                self.settle_running(container, pid, &dir);
+            (Ok(connection), Ok((pid, kernel @ (Kernel::Running | Kernel::Paused)))) => {
+                let status = if kernel == Kernel::Paused { Status::Paused } else { Status::Running };
+                self.settle_running(container, pid, status, &dir);
                 self.watch_over(container, connection);
                 self.look_after_health(container);
                 self.ship_log(container);
             }
             (Ok(connection), Ok((_, Kernel::Stopped))) => {
                 // It ends right now.
-                self.settle_running(container, 0, &dir);
+                self.settle_running(container, 0, Status::Running, &dir);
                 self.watch_over(container, connection);
             }
             // A start that was cut off before the process ran: it has not run.
@@ -76,7 +77,7 @@ impl Engine {
             }
             // Its monitor is gone, and with it who knew how it ends.
             _ => {
-                self.settle_running(container, 0, &dir);
+                self.settle_running(container, 0, Status::Running, &dir);
                 self.after(container, None).await;
             }
         }
@@ -112,7 +113,7 @@ impl Engine {
     }
 
     /// The state of a container that runs, of which only the kernel may know yet.
-    fn settle_running(&self, container: &Arc<Container>, pid: i32, dir: &std::path::Path) {
+    fn settle_running(&self, container: &Arc<Container>, pid: i32, status: Status, dir: &std::path::Path) {
         use std::os::unix::fs::MetadataExt as _;
         let started = std::fs::metadata(dir.join("launch.json"))
             .map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
@@ -126,8 +127,17 @@ impl Engine {
             state.endpoints = joined.endpoints.into_iter().collect();
             state.ports = joined.ports;
             if !state.status.is_running() {
-                (state.status, state.started) = (Status::Running, started);
+                // It was started after this was written: by its policy, which counts, or by hand, which begins anew.
+                if state.status == Status::Restarting {
+                    state.restarts += 1;
+                } else {
+                    (state.restarts, state.stopped_by_hand) = (0, false);
+                }
+                (state.started, state.exit_code, state.oom_killed) = (started, 0, false);
+                state.error.clear();
             }
+            // Whether it is frozen is the kernel's to say.
+            state.status = status;
             state.pid = pid;
         });
     }

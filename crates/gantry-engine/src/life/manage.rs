@@ -39,7 +39,7 @@ impl Engine {
         }
         let own = own_signal(&container)?;
         if number == KILL || number == own {
-            container.change(|state| state.stopped_by_hand = true);
+            self.rest(&container).await?;
         }
         self.send(&container, number).await?;
         self.tell_of(&container, "kill", &[("signal", number.to_string())]);
@@ -73,14 +73,14 @@ impl Engine {
             container.next_turn();
             if container.state().status == Status::Restarting {
                 container.change(|state| state.status = Status::Exited);
-                self.keep_state(container);
+                self.rest(container).await?;
                 return Ok(true);
             }
         }
         if !container.state().status.is_running() {
             return Ok(false);
         }
-        self.keep_state(container);
+        self.rest(container).await?;
         self.send(container, signal).await?;
         self.tell_of(container, "kill", &[("signal", signal.to_string())]);
         let grace = options.timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
@@ -192,6 +192,17 @@ impl Engine {
         container.set_record(record);
         self.tell_of(&container, "update", &[]);
         Ok(Vec::new())
+    }
+
+    /// Notes that a container is stopped by hand. Where a policy would start it again, this is on the disk before anything
+    /// is done: a crash must not undo it.
+    async fn rest(&self, container: &Arc<Container>) -> Result<()> {
+        let state = container.change(|state| state.stopped_by_hand = true);
+        if container.record().host.restart == Restart::No {
+            self.keep_state(container);
+            return Ok(());
+        }
+        self.0.db.write(vec![Row::put(Table::States, &container.id, &*state)]).await
     }
 
     /// Sends a signal.

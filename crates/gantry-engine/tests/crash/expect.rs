@@ -56,7 +56,9 @@ impl Expected {
         *self.done.entry(words[0].to_owned()).or_default() += 1;
         let slot = self.slots.entry(number).or_default();
         match words[0] {
-            "create?" => (slot.presence, slot.names, slot.run) = (Presence::Maybe, vec![format!("c{number}")], Run::Any),
+            "create?" => {
+                (slot.presence, slot.names, slot.run) = (Presence::Maybe, vec![format!("c{number}")], Run::Any)
+            }
             "create!" => slot.presence = Presence::Here(words[2].to_owned()),
             "start?" | "restart?" | "stop?" => (slot.run, slot.paused) = (Run::Any, None),
             "start!" => {
@@ -111,7 +113,8 @@ impl Slot {
     fn check(&self, kind: Kind, view: Option<&View>, what: &str) {
         let goes = matches!(kind, Kind::Removed | Kind::SteadyRemoved);
         let Some(view) = view else {
-            let lost = matches!(self.presence, Presence::Here(_)) && !(goes && kind == Kind::Removed)
+            let lost = matches!(self.presence, Presence::Here(_))
+                && !(goes && kind == Kind::Removed)
                 && !(goes && self.run == Run::Stopped || goes && self.run == Run::Any);
             assert!(!lost, "{what}: lost, {self:?}");
             return;

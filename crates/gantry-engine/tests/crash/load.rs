@@ -80,7 +80,8 @@ fn request(slot: usize, name: String) -> CreateContainer {
         1 => {
             request.network = named();
             let port = "80".parse().unwrap();
-            request.network.ports = vec![Publish { port, host_ip: String::new(), host_port: format!("{}", 20000 + slot) }];
+            request.network.ports =
+                vec![Publish { port, host_ip: String::new(), host_port: format!("{}", 20000 + slot) }];
             request.host.restart = Restart::UnlessStopped;
         }
         2 => request.host.binds = vec![format!("vol{slot}:/data")],
@@ -132,7 +133,15 @@ pub async fn all(engine: &Engine, seed: u64) {
 
 /// Whether an error is only that a container ended of itself in the meantime.
 fn may_be(error: &Error, kind: Kind) -> bool {
-    let known = ["not running", "is running", "restarting", "No such container", "removal of", "started meanwhile", "is paused"];
+    let known = [
+        "not running",
+        "is running",
+        "restarting",
+        "No such container",
+        "removal of",
+        "started meanwhile",
+        "is paused",
+    ];
     let text = error.to_string();
     !matches!(kind, Kind::Steady) && known.iter().any(|words| text.contains(words))
 }
