@@ -101,6 +101,9 @@ fn run_and_remove(ground: &mut Ground) -> Result<()> {
 }
 
 fn exec(ground: &mut Ground) -> Result<()> {
+    // What a client takes that has next to nothing to ask for.
+    ground
+        .turns(work::VERSION, |ground, contestant| Ok(seconds(&mut ground.client(contestant, &["version"]))? * 1e3))?;
     for contestant in Contestant::ALL {
         let name = format!("{}-exec", contestant.prefix());
         run(&mut ground.client(contestant, &["run", "-d", "--name", &name, "busybox", "/bin/sleep", "100000"]))?;

@@ -27,7 +27,8 @@ in the box engines have their state (/var/tmp/gantry-bench); it is removed after
 const BUDGETS: &[Budget] = &[
     beside(work::RUN, "docker", Bound::AtMost(0.08)),
     Budget { work: work::RUN, ours: who::MIXED, peer: Some("docker"), bound: Bound::AtMost(0.2) },
-    Budget { work: work::EXEC, ours: who::MIXED, peer: Some("docker"), bound: Bound::AtMost(0.2) },
+    // By our client: that of Docker takes more to start than this leaves.
+    beside(work::EXEC, "docker", Bound::AtMost(0.2)),
     beside(work::MEMORY, "docker", Bound::AtMost(0.15)),
     beside(work::IDLE, "docker", Bound::AtMost(0.1)),
     Budget { work: work::REMOVE, ours: who::MIXED, peer: Some("docker"), bound: Bound::AtMost(0.2) },
@@ -39,6 +40,7 @@ mod work {
     pub const RUN: &str = "run --rm true, ms";
     pub const PUBLISHED: &str = "run --rm true with a published port, ms";
     pub const EXEC: &str = "exec true, ms";
+    pub const VERSION: &str = "version (the client alone), ms";
     pub const CONNECT: &str = "network connect, ms";
     pub const MEMORY: &str = "memory of a running container, MB (PSS)";
     pub const IDLE: &str = "idle daemon after 100 containers, MB (PSS)";
