@@ -48,15 +48,13 @@ pub struct Layout {
 impl Layout {
     /// Describes this host. On pure v2 that is one statfs(2); this process's own cgroup is left unknown there.
     pub fn detect() -> Result<Self, Error> {
-        match pure_v2() {
-            Some(mount) => Ok(Self { v1: Vec::new(), unified: Some(mount) }),
-            None => {
-                let fail = |error| cannot_read("/proc/self/mountinfo", &error);
-                let mounts = fs::File::open("/proc/self/mountinfo").map_err(fail)?.take(MAX_PROC_FILE);
-                let lines = BufReader::with_capacity(CHUNK, mounts).lines();
-                Self::first_of(lines.map(|line| line.map_err(fail)), &read_proc("/proc/self/cgroup")?)
-            }
+        if let Some(mount) = pure_v2() {
+            return Ok(Self { v1: Vec::new(), unified: Some(mount) });
         }
+        let fail = |error| cannot_read("/proc/self/mountinfo", &error);
+        let mounts = fs::File::open("/proc/self/mountinfo").map_err(fail)?.take(MAX_PROC_FILE);
+        let lines = BufReader::with_capacity(CHUNK, mounts).lines();
+        Self::first_of(lines.map(|line| line.map_err(fail)), &read_proc("/proc/self/cgroup")?)
     }
 
     /// Describes a host as [`Layout::parse`] does, and reads no further than what can change the answer: the kernel makes
