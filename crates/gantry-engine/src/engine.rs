@@ -145,6 +145,21 @@ impl Engine {
         while Arc::strong_count(&self.0) > 1 && tokio::time::Instant::now() < until {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+        if !self.read().all().iter().any(|container| container.state().status.is_running()) {
+            self.clear_up().await;
+        }
+    }
+
+    /// Takes away what is made anew at the next start anyway, when nothing runs that needs it.
+    async fn clear_up(&self) {
+        let (net, run) = (self.0.networks.kernel(), self.0.options.run.clone());
+        let cleared = blocking(move || {
+            net.clear()?;
+            crate::rootfs::unmount_all(&run)
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!("clear up: {error}");
+        }
     }
 
     /// Waits until what there was is found again.

@@ -111,6 +111,11 @@ impl Networks {
         Ok(networks)
     }
 
+    /// The kernel's side.
+    pub(crate) fn kernel(&self) -> Arc<Net> {
+        Arc::clone(&self.net)
+    }
+
     fn insert(&self, record: NetworkRecord) -> Result<Arc<NetworkRecord>> {
         let subnets = record.spec.iter().flat_map(|spec| spec.subnets.iter().cloned());
         let addresses = subnets.map(Addresses::new).collect::<Result<_, _>>()?;
