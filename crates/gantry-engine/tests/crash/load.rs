@@ -148,7 +148,8 @@ fn may_be(error: &Error, kind: Kind) -> bool {
 
 /// What is done to one container.
 async fn step(engine: &Engine, slot: usize, random: &mut Random) -> Result<(), Error> {
-    let names = [format!("c{slot}"), format!("r{slot}")];
+    // No digits of hexadecimal numbers: those would be taken for the beginnings of ids.
+    let names = [format!("x{slot}"), format!("y{slot}")];
     let Some(found) = names.iter().find_map(|name| engine.container(name).ok()) else {
         say(&format!("create? {slot}"));
         let id = engine.create(request(slot, names[0].clone())).await?.id;
