@@ -28,7 +28,7 @@ mod unpack;
 use gantry_model::digest::Digest;
 
 pub use compress::{Compression, Decompressed, decompress};
-pub use diff::{DiffOptions, archive, archive_as, diff};
+pub use diff::{DiffOptions, Live, archive, archive_as, diff};
 pub use error::LayerError;
 pub use image::{Image, image};
 pub use settle::settle;

@@ -6,6 +6,7 @@
 mod corpus;
 mod hostile;
 mod kit;
+mod live;
 mod measure;
 mod random;
 mod round;
