@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gantry_store::layer::{LayerError, Live, archive_as};
 use gantry_tar::{Entry, Kind, Reader};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::kit::Place;
 
@@ -64,7 +65,6 @@ fn mounts_are_left_out() {
     // In a mount namespace of a thread's own, so that nothing is left of it.
     let test = move || {
         gantry_sys::ns::unshare(0x2_0000).unwrap();
-        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
         for name in ["kernel", "volume"] {
             mount("none", dir.join("in").join(name), "tmpfs", MountFlags::empty(), None).unwrap();
