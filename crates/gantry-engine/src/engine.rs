@@ -105,13 +105,14 @@ impl Engine {
             let state = states.remove(&id).unwrap_or_default();
             containers.insert(Arc::new(Container::new(record, state)));
         }
+        let volumes = Volumes::open(&options.root.join("volumes"))?;
+        volumes.clear_up(|id| containers.find(id).is_ok());
         // States without a container: it was removed between two commits.
         db.write_soon(states.keys().map(|id| Row::remove(Table::States, id)).collect());
         let (events, containers) = (Events::default(), RwLock::new(containers));
         let machine = Machine::look()?;
         let networks = networks.into_iter().map(|(_, network)| network).collect();
         let networks = Networks::open(&options.prefix, networks)?;
-        let volumes = Volumes::open(&options.root.join("volumes"))?;
         let (execs, closing) = (Execs::default(), watch::Sender::default());
         let inner = Inner {
             options,

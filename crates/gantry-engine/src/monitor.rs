@@ -120,6 +120,24 @@ impl Connection {
     }
 }
 
+/// How long a monitor that was left alone may take to end.
+const END: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Waits until the monitor of a launch document is gone, and keeps others from beginning with it as long as what is returned
+/// is kept; none if there is no document.
+pub(crate) async fn until_gone(path: &Path) -> Option<std::fs::File> {
+    let file = std::fs::File::open(path).ok()?;
+    let until = tokio::time::Instant::now() + END;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if tokio::time::Instant::now() > until {
+            tracing::warn!("the monitor of {} does not end", path.display());
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    Some(file)
+}
+
 /// The record of an exit, if there is one.
 pub(crate) fn read_exit(path: &Path) -> Option<Exit> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()

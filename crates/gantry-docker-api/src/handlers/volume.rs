@@ -80,7 +80,13 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Outcome<Reply> {
     if body.cluster_volume_spec.is_some() {
         return Err(super::system::no_swarm());
     }
-    let asked = CreateVolume { name: body.name, driver: body.driver, labels: body.labels, options: body.driver_opts };
+    let asked = CreateVolume {
+        name: body.name,
+        driver: body.driver,
+        labels: body.labels,
+        options: body.driver_opts,
+        owner: String::new(),
+    };
     let volume = api.engine.create_volume(asked).await?;
     Ok(reply_json(StatusCode::CREATED, &document(&volume)))
 }

@@ -67,11 +67,16 @@ impl Engine {
                 self.watch_over(container, connection);
             }
             // A start that was cut off before the process ran: it has not run.
-            (_, Ok((_, Kernel::Creating | Kernel::Created))) => {
+            (_, Ok((_, Kernel::Created))) => {
+                // Its monitor ends with it.
+                self.end_processes(container).await;
+                let _gone = monitor::until_gone(&dir.join("launch.json")).await;
                 self.take_back(container).await;
                 self.without_a_run(container, false).await;
             }
-            (_, Err(gantry_runtime::Error::NotFound(_))) if !was_up => {
+            // The monitor may still be making it: it ends when it finds that nobody listens.
+            (_, Ok((_, Kernel::Creating)) | Err(gantry_runtime::Error::NotFound(_))) if !was_up => {
+                let _gone = monitor::until_gone(&dir.join("launch.json")).await;
                 self.take_back(container).await;
                 self.without_a_run(container, false).await;
             }
@@ -162,6 +167,13 @@ impl Engine {
         .await?;
         for id in strangers {
             tracing::info!("clear up after container {id}, which is not there");
+            if let Ok(runtime_id) = container_id(&id) {
+                let ended = self.runtime(move |runtime| Ok(runtime.delete(&runtime_id, true))).await?;
+                if let Err(error) = ended {
+                    tracing::debug!("end container {id}: {error}");
+                }
+            }
+            let _gone = monitor::until_gone(&self.run_dir(&id).join("launch.json")).await;
             if let Ok(runtime_id) = container_id(&id) {
                 let gone = self.runtime(move |runtime| match runtime.delete(&runtime_id, true) {
                     Err(gantry_runtime::Error::NotFound(_)) | Ok(()) => Ok(()),

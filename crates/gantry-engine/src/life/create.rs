@@ -133,7 +133,7 @@ impl Engine {
         let planned = plan::all(&record.host, &record.config.volumes, &others)?;
         let mut made = Vec::new();
         for one in planned {
-            match self.settle_mount(one, &mut made).await {
+            match self.settle_mount(one, &record.id, &mut made).await {
                 Ok(mount) => record.mounts.push(mount),
                 Err(error) => {
                     self.unmake(&record.id, &made).await;
@@ -144,7 +144,7 @@ impl Engine {
         Ok(made)
     }
 
-    async fn settle_mount(&self, planned: Planned, made: &mut Vec<String>) -> Result<Mount> {
+    async fn settle_mount(&self, planned: Planned, id: &str, made: &mut Vec<String>) -> Result<Mount> {
         let mut mount = planned.mount;
         match mount.kind {
             MountKind::Volume => {
@@ -154,6 +154,7 @@ impl Engine {
                     driver: planned.driver,
                     labels: planned.labels,
                     options: planned.options,
+                    owner: if mount.anonymous { id.to_owned() } else { String::new() },
                 };
                 let volume = self.create_volume(asked).await?;
                 if !known {

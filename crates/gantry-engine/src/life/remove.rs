@@ -48,6 +48,12 @@ impl Engine {
         if before.is_running() {
             return Err(Error::Conflict(format!("container {} was started meanwhile", container.record().name)));
         }
+        if !volumes {
+            // Who removes a container without its volumes keeps them.
+            for mount in container.record().mounts.iter().filter(|mount| mount.anonymous) {
+                self.0.volumes.disown(&mount.name)?;
+            }
+        }
         container.next_turn();
         container.change(|state| state.status = Status::Removing);
         let rows = vec![Row::remove(Table::Containers, &container.id), Row::remove(Table::States, &container.id)];

@@ -37,6 +37,8 @@ pub struct Volume {
     pub created: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// The container that it was made for without a name, by id; empty once it is nobody's.
+    pub owner: String,
     /// Options: none for a plain directory, or `type`, `device` and `o` for what is mounted on it while it is used.
     pub options: BTreeMap<String, String>,
     /// Path of its data.
@@ -55,6 +57,8 @@ pub struct CreateVolume {
     pub labels: BTreeMap<String, String>,
     /// Options.
     pub options: BTreeMap<String, String>,
+    /// The container that it is made for without a name, by id; empty for all others.
+    pub owner: String,
 }
 
 /// All volumes.
@@ -104,6 +108,7 @@ impl Volumes {
             name: asked.name,
             created: now,
             labels: asked.labels,
+            owner: asked.owner,
             options: asked.options,
             mountpoint: data.display().to_string(),
         };
@@ -118,6 +123,29 @@ impl Volumes {
         let volume = Arc::new(volume);
         table.insert(volume.name.clone(), Arc::clone(&volume));
         Ok(volume)
+    }
+
+    /// Leaves a volume that was made for a container to whoever wants it: it does not go when the container is gone.
+    pub(crate) fn disown(&self, name: &str) -> Result<()> {
+        let mut table = lock(&self.table);
+        let Some(volume) = table.get(name).filter(|volume| !volume.owner.is_empty()) else { return Ok(()) };
+        let volume = Volume { owner: String::new(), ..(**volume).clone() };
+        let (path, fresh) = (self.dir.join(name).join(RECORD), self.dir.join(name).join("record.new"));
+        let text = serde_json::to_vec(&volume).unwrap_or_default();
+        let written = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path));
+        written.context(|| format!("write {}", path.display()))?;
+        table.insert(name.to_owned(), Arc::new(volume));
+        Ok(())
+    }
+
+    /// Removes volumes that were made for containers that are not there: their making, or their removal, was cut off.
+    pub(crate) fn clear_up(&self, is_there: impl Fn(&str) -> bool) {
+        let all: Vec<Arc<Volume>> = lock(&self.table).values().cloned().collect();
+        for volume in all.iter().filter(|volume| !volume.owner.is_empty() && !is_there(&volume.owner)) {
+            if let Err(error) = self.take_away(&volume.name) {
+                tracing::warn!("{error}");
+            }
+        }
     }
 
     pub(crate) fn take_away(&self, name: &str) -> Result<()> {

@@ -57,7 +57,7 @@ impl Expected {
         let slot = self.slots.entry(number).or_default();
         match words[0] {
             "create?" => {
-                (slot.presence, slot.names, slot.run) = (Presence::Maybe, vec![format!("x{number}")], Run::Any)
+                (slot.presence, slot.names, slot.run) = (Presence::Maybe, vec![format!("x{number}")], Run::Any);
             }
             "create!" => slot.presence = Presence::Here(words[2].to_owned()),
             "start?" | "restart?" | "stop?" => (slot.run, slot.paused) = (Run::Any, None),
@@ -115,7 +115,7 @@ impl Slot {
         let Some(view) = view else {
             let lost = matches!(self.presence, Presence::Here(_))
                 && !(goes && kind == Kind::Removed)
-                && !(goes && self.run == Run::Stopped || goes && self.run == Run::Any);
+                && !(goes && matches!(self.run, Run::Stopped | Run::Any));
             assert!(!lost, "{what}: lost, {self:?}");
             return;
         };

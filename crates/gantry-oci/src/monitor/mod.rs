@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use gantry_model::ContainerId;
 use gantry_model::monitor::{Exit, Launch, Ready};
 use gantry_runtime::{ConsoleTo, CreateRequest, Created, ExecRequest, Flags, Runtime, Warn};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -90,10 +90,14 @@ pub fn main(path: &Path, clock: fn() -> SystemTime, settle: fn()) -> Result<(), 
     };
     let mut line = serde_json::to_vec(&word).unwrap_or_default();
     line.push(b'\n');
-    // An engine that is gone by now finds the socket, or nothing.
-    let _ = ready.write_all(&line);
+    let told = ready.write_all(&line);
     drop((ready, line, word));
     let running = started?;
+    if told.is_err() && running.launch.exec.is_none() {
+        // The engine is gone that wanted to start it: nobody ever will.
+        running.give_up();
+        return Ok(());
+    }
     settle();
     running.look_after(clock)
 }
@@ -101,6 +105,8 @@ pub fn main(path: &Path, clock: fn() -> SystemTime, settle: fn()) -> Result<(), 
 /// A process and what there is to look after it.
 struct Running {
     launch: Launch,
+    /// The document, locked as long as this monitor is there: so an engine knows when it is gone.
+    _lock: File,
     runtime: Runtime,
     blocked: Blocked,
     created: Created,
@@ -108,7 +114,7 @@ struct Running {
 }
 
 fn begin(path: &Path, clock: fn() -> SystemTime) -> Result<Running, Error> {
-    let launch = read_launch(path)?;
+    let (launch, lock) = read_launch(path)?;
     // Not the engine's session: what ends that one must not end this.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context(|| "adopt orphans".to_owned())?;
@@ -132,7 +138,7 @@ fn begin(path: &Path, clock: fn() -> SystemTime) -> Result<Running, Error> {
         Ok((runtime, relay, created))
     });
     match made {
-        Ok((runtime, relay, created)) => Ok(Running { launch, runtime, blocked, created, relay }),
+        Ok((runtime, relay, created)) => Ok(Running { launch, _lock: lock, runtime, blocked, created, relay }),
         Err(error) => {
             let _ = std::fs::remove_file(&launch.socket);
             Err(error)
@@ -158,13 +164,22 @@ fn prepare(launch: &Launch, listener: OwnedFd, warnings: File) -> Result<(Runtim
     Ok((runtime, relay))
 }
 
-fn read_launch(path: &Path) -> Result<Launch, Error> {
+/// Reads the document, and locks it.
+fn read_launch(path: &Path) -> Result<(Launch, File), Error> {
     use io::Read as _;
     let failed = |cause: String| Error::Launch { path: path.display().to_string(), cause };
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_LAUNCH).read_to_end(&mut text));
+    let mut file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| failed(format!("somebody else has it: {error}")))?;
+    let links = rustix::fs::fstat(&file).map_err(|error| failed(error.to_string()))?.st_nlink;
+    if links == 0 {
+        return Err(failed("it was taken back".to_owned()));
+    }
+    let read = (&mut file).take(MAX_LAUNCH).read_to_end(&mut text);
     read.map_err(|error| failed(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
+    let launch = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+    Ok((launch, file))
 }
 
 /// Listens at a path of any length, in place of whoever listened there before.
@@ -258,6 +273,12 @@ fn create(launch: &Launch, runtime: &Runtime, clock: fn() -> SystemTime) -> Resu
 }
 
 impl Running {
+    /// Ends what was made, and all that tells of it.
+    fn give_up(self) {
+        take_back(&self.launch, &self.runtime);
+        let _ = std::fs::remove_file(&self.launch.socket);
+    }
+
     fn look_after(mut self, clock: fn() -> SystemTime) -> Result<(), Error> {
         let process = Process { pid: self.created.pid, pidfd: self.created.pidfd.as_fd() };
         let status = self.relay.run(&self.blocked, process, clock).context(|| "look after the process".to_owned())?;
