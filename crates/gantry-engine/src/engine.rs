@@ -133,6 +133,7 @@ impl Engine {
         };
         let engine = Self(Arc::new(inner));
         engine.adopt().await;
+        engine.clear_namespaces().await;
         engine.settle_networks().await?;
         engine.0.ready.send_replace(true);
         engine.compress_logs();

@@ -147,6 +147,24 @@ impl Engine {
         });
     }
 
+    /// Removes network namespaces that no container is in: what used them was cut off.
+    pub(crate) async fn clear_namespaces(&self) {
+        let wanted = |id: &str| self.find(id).is_ok_and(|container| container.state().status.is_running());
+        let dir = self.0.options.run.join("netns");
+        let Ok(entries) = std::fs::read_dir(&dir) else { return };
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let paths: Vec<_> = names.filter(|name| !wanted(name)).map(|name| dir.join(name)).collect();
+        let removed = blocking(move || {
+            for path in paths {
+                gantry_net::remove_netns(&path)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!("clear up network namespaces: {error}");
+        }
+    }
+
     /// Clears up directories of containers that are not there: their removal, or their making, was cut off.
     async fn clear_strangers(&self) -> Result<()> {
         let known: HashSet<String> = self.read().all().iter().map(|container| container.id.clone()).collect();

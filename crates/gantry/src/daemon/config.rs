@@ -32,24 +32,6 @@ pub struct DaemonConfig {
     pub log_driver: String,
     /// Its options.
     pub log_options: BTreeMap<String, String>,
-    /// Addresses that the API is served at over TCP, with mutual TLS.
-    pub listen: Vec<String>,
-    /// Certificate, key and the authority of clients, for these.
-    pub tls: Option<Tls>,
-    /// Address that metrics are served at, without TLS: one of the loopback.
-    pub metrics: Option<std::net::SocketAddr>,
-}
-
-/// `[daemon.tls]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Chain of certificates, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
-    /// Who signs the certificates of clients, PEM.
-    pub client_authority: PathBuf,
 }
 
 impl Default for DaemonConfig {
@@ -64,9 +46,6 @@ impl Default for DaemonConfig {
             network_prefix: "gty".to_owned(),
             log_driver: String::new(),
             log_options: BTreeMap::new(),
-            listen: Vec::new(),
-            tls: None,
-            metrics: None,
         }
     }
 }
