@@ -113,9 +113,11 @@ impl Engine {
                 let base = name_of(&path);
                 // Clients put a name of theirs in place of the dot that every name begins with.
                 let base = if base == "/" { "." } else { base.as_str() };
-                return layer::archive_as(below.as_fd(), b".", base.as_bytes(), &layer::Live::default(), &mut out).map_err(failed);
+                return layer::archive_as(below.as_fd(), b".", base.as_bytes(), &layer::Live::default(), &mut out)
+                    .map_err(failed);
             }
-            layer::archive_as(parent.as_fd(), last.as_bytes(), stat.name.as_bytes(), &layer::Live::default(), &mut out).map_err(failed)
+            layer::archive_as(parent.as_fd(), last.as_bytes(), stat.name.as_bytes(), &layer::Live::default(), &mut out)
+                .map_err(failed)
         })
         .await
     }
