@@ -94,7 +94,7 @@ fn run_and_kill(place: &Place, seed: u64, expected: &mut Expected) {
 }
 
 #[test]
-#[ignore = "it still finds files of network namespaces that were left: run it by its name"]
+#[ignore = "some seeds still fail, 77 for one: run it by its name"]
 fn killed_at_any_moment_it_loses_and_leaks_nothing() {
     in_own_network(|| async {
         let (seed, begun) = (seed(), Instant::now());
