@@ -6,6 +6,9 @@
 mod changes;
 mod copy;
 mod extract;
+mod inside;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tree;
 pub(crate) mod users;
 
@@ -13,15 +16,42 @@ pub use changes::{Change, ChangeKind};
 pub use copy::PathStat;
 pub(crate) use tree::size;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 /// Files of every container that its own are mounted on, from its root.
 pub(crate) const PLACES: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "sbin/gantry-init"];
+
+/// How ids are seen from outside of a user namespace: 0 as the first, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    /// The one that stands for 0.
+    pub(crate) first: u32,
+    /// How many there are.
+    pub(crate) count: u32,
+}
+
+impl Ids {
+    /// Reads a map of the kernel (user_namespaces(7)) of one line.
+    fn read(map: &str) -> Option<Self> {
+        let mut numbers = map.split_ascii_whitespace().map(str::parse::<u32>);
+        match (numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()) {
+            (Ok(0), Ok(first), Ok(count), None) => Some(Self { first, count }),
+            _ => None,
+        }
+    }
+
+    /// What stands outside for an id inside.
+    fn outside(self, id: u32) -> Option<u32> {
+        if id < self.count { self.first.checked_add(id) } else { None }
+    }
+}
 
 /// A path inside a root.
 pub(crate) struct InRoot<'a>(&'a [u8]);
@@ -38,6 +68,12 @@ impl<'a> From<&'a String> for InRoot<'a> {
     }
 }
 
+impl<'a> From<&'a [u8]> for InRoot<'a> {
+    fn from(path: &'a [u8]) -> Self {
+        Self(path)
+    }
+}
+
 /// Opens a path inside a root: links lead nowhere else, and neither does `..`.
 pub(crate) fn open_in<'a>(
     root: BorrowedFd<'_>,
@@ -48,24 +84,32 @@ pub(crate) fn open_in<'a>(
     let relative = &path[path.iter().take_while(|byte| **byte == b'/').count()..];
     let relative = if relative.is_empty() { b"." } else { relative };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // Something was renamed meanwhile.
+    // Something was renamed meanwhile, which a container can do all the time.
+    for _ in 0..10_000 {
+        match openat2(root, OsStr::from_bytes(relative), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
         }
     }
+    Err(Errno::AGAIN)
 }
 
 /// The text of a small file inside a root; none if there is none. What is longer than `most` is cut off.
 pub(crate) fn read_in(root: BorrowedFd<'_>, path: &str, most: u64) -> Option<String> {
-    // Not a device, nor a pipe that would make this wait.
-    let file = open_in(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
-    let kind = rustix::fs::fstat(file.as_fd()).ok()?;
+    // Held first: what is no file is not opened, which could wait or do something.
+    let held = open_in(root, path, OFlags::PATH).ok()?;
+    let kind = rustix::fs::fstat(held.as_fd()).ok()?;
     if rustix::fs::FileType::from_raw_mode(kind.st_mode) != rustix::fs::FileType::RegularFile {
         return None;
     }
     let mut bytes = Vec::new();
-    File::from(file).take(most).read_to_end(&mut bytes).ok()?;
+    reopened(held.as_fd(), OFlags::RDONLY).ok()?.take(most).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens what is held.
+pub(crate) fn reopened(held: BorrowedFd<'_>, flags: OFlags) -> Result<File, Errno> {
+    use std::os::fd::AsRawFd as _;
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    rustix::fs::open(path.as_str(), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).map(File::from)
 }

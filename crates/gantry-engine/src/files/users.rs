@@ -65,10 +65,14 @@ fn id(text: &str) -> Result<Option<u32>> {
 }
 
 fn find(passwd: &str, group: &str, asked: &str, groups: &[String]) -> Result<Found> {
-    let (name, group_name) = asked.split_once(':').unwrap_or((asked, ""));
+    let mut parts = asked.split(':');
+    let (name, group_name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    // A number is never a name: whoever can write a user's name must not choose whom a number means.
     let number = if name.is_empty() { Some(0) } else { id(name)? };
-    let by_name = entries(passwd).find(|entry| entry.name == name);
-    let entry = by_name.or_else(|| entries(passwd).find(|entry| Some(entry.uid) == number));
+    let entry = match number {
+        Some(number) => entries(passwd).find(|entry| entry.uid == number),
+        None => entries(passwd).find(|entry| entry.name == name),
+    };
     let uid = match (&entry, number) {
         (Some(entry), _) => entry.uid,
         (None, Some(number)) => number,
@@ -77,20 +81,24 @@ fn find(passwd: &str, group: &str, asked: &str, groups: &[String]) -> Result<Fou
         }
     };
     let mut gid = entry.as_ref().map_or(0, |entry| entry.gid);
-    let mut further: Vec<u32> = Vec::new();
+    let mut of_user: Vec<u32> = Vec::new();
     if group_name.is_empty() {
         if let Some(entry) = &entry {
             let of =
                 group_entries(group).filter(|(_, _, members)| members.split(',').any(|member| member == entry.name));
-            further.extend(of.map(|(_, gid, _)| gid));
+            of_user.extend(of.map(|(_, gid, _)| gid));
         }
     } else {
         gid = group_of(group, group_name)?.ok_or_else(|| {
             Error::Invalid(format!("unable to find group {group_name}: no matching entries in group file"))
         })?;
     }
+    // Its own group is among them, so that nothing that is forbidden to the group is allowed to who leaves it.
+    let mut further = vec![gid];
+    further.extend(of_user);
     for name in groups {
-        let found = group_of(group, name)?.ok_or_else(|| Error::Invalid(format!("Unable to find group {name}")))?;
+        let found = group_of(group, name)?
+            .ok_or_else(|| Error::Invalid(format!("Unable to find group {name}: no matching entries in group file")))?;
         further.push(found);
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -100,10 +108,9 @@ fn find(passwd: &str, group: &str, asked: &str, groups: &[String]) -> Result<Fou
 }
 
 fn group_of(group: &str, name: &str) -> Result<Option<u32>> {
-    let by_name = group_entries(group).find(|(known, _, _)| *known == name).map(|(_, gid, _)| gid);
-    match by_name {
-        Some(gid) => Ok(Some(gid)),
-        None => id(name),
+    match id(name)? {
+        Some(number) => Ok(Some(number)),
+        None => Ok(group_entries(group).find(|(known, _, _)| *known == name).map(|(_, gid, _)| gid)),
     }
 }
 
@@ -114,7 +121,7 @@ mod tests {
     #[test]
     fn users_and_groups() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nu:x:1000:1001:u:/home/u:/bin/sh\nbroken\n77:x:5:6::/x:\n";
-        let group = "root:x:0:\nu:x:1001:\nmore:x:1002:u,root\nadm:x:4:u\n";
+        let group = "root:x:0:\nu:x:1001:\nmore:x:1002:u,root\nadm:x:4:u\n78:x:3:\n";
         let check = |asked: &str, groups: &[&str], expect: &str| {
             let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
             let found = find(passwd, group, asked, &groups).map_or_else(
@@ -125,17 +132,25 @@ mod tests {
             );
             assert_eq!(found, expect, "{asked}");
         };
-        check("", &[], "0:0 [1002] /root");
-        check("u", &[], "1000:1001 [1002, 4] /home/u");
-        check("1000", &[], "1000:1001 [1002, 4] /home/u");
-        check("u:more", &[], "1000:1002 [] /home/u");
-        check("u:7", &[], "1000:7 [] /home/u");
-        check("4242", &[], "4242:0 [] /");
-        check("4242:4243", &["adm", "9", "adm"], "4242:4243 [4, 9] /");
-        check("77", &[], "5:6 [] /x");
+        check("", &[], "0:0 [0, 1002] /root");
+        check("u", &[], "1000:1001 [1001, 1002, 4] /home/u");
+        check("1000", &[], "1000:1001 [1001, 1002, 4] /home/u");
+        check("u:more", &[], "1000:1002 [1002] /home/u");
+        check("u:more:x", &[], "1000:1002 [1002] /home/u");
+        check("u:7", &[], "1000:7 [7] /home/u");
+        check(":7", &[], "0:7 [7] /root");
+        check("u:", &["4"], "1000:1001 [1001, 1002, 4] /home/u");
+        check("4242", &[], "4242:0 [0] /");
+        check("+5", &[], "5:6 [6] /x");
+        check("4242:4243", &["adm", "9", "adm"], "4242:4243 [4243, 4, 9] /");
+        // A number is a number, whoever has it for a name.
+        check("77", &[], "77:0 [0] /");
+        check("u:78", &["78"], "1000:78 [78] /home/u");
+        check(" root", &[], "unable to find user  root: no matching entries in passwd file");
+        check("0x10", &[], "unable to find user 0x10: no matching entries in passwd file");
         check("nobody", &[], "unable to find user nobody: no matching entries in passwd file");
         check("u:none", &[], "unable to find group none: no matching entries in group file");
-        check("u", &["none"], "Unable to find group none");
+        check("u", &["none"], "Unable to find group none: no matching entries in group file");
         check("-1", &[], "uids and gids must be in range 0-2147483647");
         check("4294967296", &[], "uids and gids must be in range 0-2147483647");
     }

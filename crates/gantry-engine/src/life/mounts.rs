@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 
 use gantry_store::Store;
 use rustix::fs::{CWD, OFlags};
-use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::container::{Mount, Record};
 use crate::engine::make_dir;
 use crate::error::{Context, Error, Result};
-use crate::files::{open_in, tree};
-use crate::request::MountKind;
+use crate::files::open_in;
+use crate::request::{MountKind, UserNamespace};
 use crate::rootfs;
 use crate::settings::{MountSetting, MountSource, Reach};
-use crate::volumes::{Volume, Volumes};
+use crate::volumes::{self, Volume, Volumes};
 
 /// Where mounts are that are made for one run, below its directory.
 pub(super) const PLACE: &str = "mounts";
@@ -81,10 +80,10 @@ impl Mounting<'_> {
 
     fn volume(&self, number: usize, mount: &Mount) -> Result<String> {
         let volume = self.volumes.get(&mount.name).ok_or_else(|| Error::NoVolume(mount.name.clone()))?;
-        Volumes::mount(&volume)?;
+        self.volumes.hold(&volume, &self.record.id)?;
         let data = rootfs::open(Path::new(&volume.mountpoint))?;
         if self.first && !mount.no_copy && mount.subpath.is_empty() {
-            self.fill(&volume, &data, mount)?;
+            self.fill(&volume, mount)?;
         }
         if mount.subpath.is_empty() {
             return Ok(volume.mountpoint.clone());
@@ -95,18 +94,22 @@ impl Mounting<'_> {
     }
 
     /// Copies what the image has at the place of an empty volume.
-    fn fill(&self, volume: &Volume, data: &OwnedFd, mount: &Mount) -> Result<()> {
-        let there = match open_in(self.root, &mount.target, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(there) => there,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(error) => return Err(error).context(|| format!("open {}", mount.target)),
-        };
-        let readable = open_in(data.as_fd(), "", OFlags::RDONLY | OFlags::DIRECTORY);
-        let readable = readable.context(|| format!("open {}", volume.mountpoint))?;
-        if !tree::is_empty(readable.as_fd())? {
-            return Ok(());
+    fn fill(&self, volume: &Volume, mount: &Mount) -> Result<()> {
+        if self.record.host.user_namespace == UserNamespace::Host {
+            return volumes::fill(volume, self.root, &mount.target);
         }
-        tree::copy(&there, &readable)
+        // Through its own tree ids are seen mapped, but the volume gets those of the image.
+        let key = format!("{}-image", self.record.id);
+        let gone = || match self.store.remove_snapshot(&key) {
+            Err(error) if !error.is_missing() => Err(Error::from(error)),
+            _ => Ok(()),
+        };
+        gone()?;
+        let chain = self.record.image.as_ref().and_then(|image| image.chain.as_ref());
+        let tree = self.store.view(&key, chain)?.mount();
+        let filled = tree.map_err(Error::from).and_then(|tree| volumes::fill(volume, tree.as_fd(), &mount.target));
+        gone()?;
+        filled
     }
 
     /// Mounts the content of an image.

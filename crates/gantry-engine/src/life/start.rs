@@ -276,11 +276,15 @@ impl Engine {
         let record = container.record();
         for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
             let Ok(volume) = self.volume(&mount.name) else { continue };
-            let used = volume.options.is_empty()
-                || self.users_of_volume(&mount.name).iter().any(|other| {
-                    *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
-                });
-            if !used && let Err(error) = blocking(move || crate::volumes::Volumes::unmount(&volume)).await {
+            if volume.options.is_empty() {
+                continue;
+            }
+            let used = self.users_of_volume(&mount.name).iter().any(|other| {
+                *other != container.id && self.find(other).is_ok_and(|other| other.state().status.is_running())
+            });
+            let (engine, id) = (self.clone(), container.id.clone());
+            let left = blocking(move || engine.0.volumes.let_go(&volume, &id, used));
+            if let Err(error) = left.await {
                 tracing::warn!("{error}");
             }
         }
