@@ -20,7 +20,7 @@ use crate::body::read_bounded;
 use crate::challenge::{Challenge, challenges};
 use crate::config::{Config, Endpoint, authority};
 use crate::credential::{Credential, Credentials};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::header::error_body;
 use crate::retry::is_transient;
 use crate::transport::Transport;
@@ -216,8 +216,11 @@ impl Auth {
         let seconds = self.config.answer_timeout;
         let late = || Error::Timeout { host: host.clone(), what: "a request for a token".to_owned(), seconds };
         let sent = tokio::time::timeout(Duration::from_secs(seconds), builder.send()).await.map_err(|_| late())?;
-        let response = sent.map_err(|error| Error::Unreachable { host: host.clone(), why: chain(&error) })?;
+        let response = sent.map_err(|error| self.transport.unanswered(request.realm, &error))?;
         let status = response.status().as_u16();
+        if let Some(error) = self.transport.refused_by_proxy(request.realm, status) {
+            return Err(error);
+        }
         let bytes =
             tokio::time::timeout(Duration::from_secs(seconds), read_bounded(response, MAX_ANSWER, &host, "a token"))
                 .await

@@ -83,9 +83,26 @@ pub enum Proxy {
     Environment,
     /// None.
     None,
-    /// This one for everything: `http://`, `https://` or `socks5://HOST:PORT`.
+    /// This one for everything: `http://`, `https://` or `socks5://HOST:PORT`, with `NAME:PASSWORD@` before the host if it
+    /// wants them.
     #[serde(untagged)]
     Fixed(String),
+    /// One for each scheme.
+    #[serde(untagged)]
+    Each(Proxies),
+}
+
+/// Proxies by the scheme of what is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Proxies {
+    /// For plain http.
+    pub http: Option<String>,
+    /// For https.
+    pub https: Option<String>,
+    /// Who is spoken to directly, as `NO_PROXY` has them: `NAME` with all below it, `.NAME` for what is below it alone,
+    /// addresses and networks (`10.0.0.0/8`), each but the last with `:PORT` if only that is meant; `*` for all.
+    pub no_proxy: Vec<String>,
 }
 
 impl Config {
@@ -102,6 +119,8 @@ impl Config {
         {
             return Err(Error::Config("attempts and timeouts are at least 1".to_owned()));
         }
+        // The environment is looked at when it is used: what it holds is not of this configuration.
+        crate::proxy::Routes::new(&self.proxy, &|_| None).map_err(Error::Config)?;
         for (name, registry) in &self.registry {
             if registry.mirrors.len() > MAX_MIRRORS {
                 return Err(Error::Config(format!("registry {name:?} has more than {MAX_MIRRORS} mirrors")));

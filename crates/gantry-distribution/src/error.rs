@@ -51,6 +51,19 @@ pub enum Error {
         /// The chain of causes, and what to do.
         why: String,
     },
+    /// The proxies that the environment names cannot be used.
+    #[error("proxies of the environment: {0}")]
+    Environment(String),
+    /// A proxy does not let us through.
+    #[error("{host}: the proxy {proxy} does not let us through: {why}")]
+    Proxy {
+        /// Host and port that were asked for.
+        host: String,
+        /// The proxy, without name and password.
+        proxy: String,
+        /// Reason, and what to do.
+        why: String,
+    },
     /// The registry did not answer in time.
     #[error("{host}: no answer to {what} within {seconds} s")]
     Timeout {

@@ -12,10 +12,9 @@ use reqwest::{Response, Url};
 use crate::auth::{Auth, Scopes};
 use crate::body::read_bounded;
 use crate::config::{Config, Endpoint, Scheme, authority};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::header::{error_body, text};
 use crate::retry::{is_transient, retry_after};
-use crate::tls;
 use crate::transport::Transport;
 
 /// The most redirects of one request.
@@ -124,7 +123,7 @@ impl Core {
     /// Notes why a mirror did not serve, and leaves it out for a while if it was not there at all.
     pub(crate) fn passed_over(&self, endpoint: &Endpoint, error: &Error) {
         tracing::debug!(mirror = endpoint.name, registry = endpoint.registry, %error, "mirror passed over");
-        if matches!(error, Error::Unreachable { .. } | Error::Timeout { .. }) {
+        if matches!(error, Error::Unreachable { .. } | Error::Proxy { .. } | Error::Timeout { .. }) {
             let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
             down.insert(endpoint.name.clone(), Instant::now());
         }
@@ -164,14 +163,17 @@ impl Core {
     pub(crate) async fn once(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response> {
         if let Some(plain) = self.speaks(endpoint) {
             let result = self.walk(endpoint, ask, plain).await;
-            if matches!(result, Err(Error::Unreachable { .. })) && endpoint.scheme == Scheme::Either {
+            if matches!(result, Err(Error::Unreachable { .. } | Error::Proxy { .. }))
+                && endpoint.scheme == Scheme::Either
+            {
                 // It may have been started anew, speaking the other.
                 self.plain.lock().unwrap_or_else(PoisonError::into_inner).remove(&endpoint.name);
             }
             return result;
         }
         let (plain, result) = match self.walk(endpoint, ask, false).await {
-            Err(Error::Unreachable { why, .. }) => {
+            // A proxy may let nobody through to this port, and yet ask for what is there.
+            Err(Error::Unreachable { why, .. } | Error::Proxy { why, .. }) => {
                 tracing::debug!(host = endpoint.name, why, "no TLS, trying plain http");
                 (true, self.walk(endpoint, ask, true).await)
             }
@@ -250,7 +252,7 @@ impl Core {
         }
         let seconds = if ask.patience == 0 { self.config.answer_timeout } else { ask.patience };
         match tokio::time::timeout(Duration::from_secs(seconds), builder.send()).await {
-            Ok(sent) => sent.map_err(|error| unreachable_host(url, &error)),
+            Ok(sent) => sent.map_err(|error| self.transport.unanswered(url, &error)),
             Err(_) => Err(Error::Timeout { host: authority(url), what: ask.what(), seconds }),
         }
     }
@@ -267,7 +269,7 @@ impl Core {
         {
             builder = builder.header(AUTHORIZATION, value);
         }
-        let response = builder.body(body).send().await.map_err(|error| unreachable_host(&url, &error))?;
+        let response = builder.body(body).send().await.map_err(|error| self.transport.unanswered(&url, &error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -283,6 +285,9 @@ impl Core {
     /// The error that an answer stands for.
     pub(crate) async fn refused(&self, endpoint: &Endpoint, ask: &Ask, response: Response) -> Error {
         let (host, what, status) = (authority(response.url()), ask.what(), response.status().as_u16());
+        if let Some(error) = self.transport.refused_by_proxy(response.url(), status) {
+            return error;
+        }
         let asked = retry_after(response.headers()).map(|pause| pause.as_secs());
         let body = tokio::time::timeout(Duration::from_secs(10), read_bounded(response, MAX_ERROR, &host, &what)).await;
         let (code, message) = error_body(body.ok().and_then(Result::ok).as_deref().unwrap_or_default());
@@ -296,18 +301,6 @@ impl Core {
             status => Error::Status { host, what, status, code, message },
         }
     }
-}
-
-fn unreachable_host(url: &Url, error: &reqwest::Error) -> Error {
-    let mut why = chain(error);
-    // reqwest begins with the whole URL, whose query may hold signatures.
-    if let Some((_, cause)) = why.split_once("): ") {
-        why = cause.to_owned();
-    }
-    if why.contains("UnknownIssuer") {
-        why.push_str(tls::hint());
-    }
-    Error::Unreachable { host: authority(url), why }
 }
 
 fn is_redirect(status: StatusCode) -> bool {

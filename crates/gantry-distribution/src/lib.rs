@@ -6,7 +6,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config`, `challenge`, `header`, `retry` | pure: what people and registries write, to data |
+//! | `config`, `challenge`, `header`, `proxy`, `retry` | pure: what people and registries write, to data |
 //! | `credential`, `docker_config`, `helper` | who we are, from Docker's configuration and its helpers |
 //! | `resolver`, `tls`, `transport` | connections |
 //! | `auth`, `exchange`, `body` | one request: tokens, redirects, mirrors, trying again |
@@ -25,6 +25,7 @@ mod exchange;
 mod header;
 mod helper;
 mod listing;
+mod proxy;
 mod referrers;
 mod resolver;
 mod retry;
@@ -36,7 +37,7 @@ mod upload;
 
 pub use blob::Blob;
 pub use client::{Client, Fetched};
-pub use config::{Config, Proxy, Registry};
+pub use config::{Config, Proxies, Proxy, Registry};
 pub use credential::{Anonymous, Credential, Credentials, Fixed};
 pub use docker_config::DockerConfig;
 pub use error::{Error, Result};

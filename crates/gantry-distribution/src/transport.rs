@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::config::{Config, Proxy, authority, is_loopback};
+use crate::config::{Config, authority, is_loopback};
 use crate::error::{Error, Result, chain};
+use crate::proxy::{Routes, Shown};
 use crate::resolver::Resolver;
 use crate::tls::{self, Identity};
 
@@ -16,17 +17,22 @@ use crate::tls::{self, Identity};
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
+/// What a proxy wants.
+const CREDENTIALS: &str = "it wants a name and password, or other ones: http://NAME:PASSWORD@HOST:PORT";
+
 /// Makes and keeps the HTTP clients.
 pub(crate) struct Transport {
     config: Arc<Config>,
     resolver: Arc<Resolver>,
+    /// Worked out when the first connection is made; an error is that of all of them.
+    routes: OnceLock<Result<Routes, String>>,
     clients: Mutex<HashMap<String, reqwest::Client>>,
 }
 
 impl Transport {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let resolver = Arc::new(Resolver::new(PathBuf::from("/etc/hosts")));
-        Self { config, resolver, clients: Mutex::default() }
+        Self { config, resolver, routes: OnceLock::new(), clients: Mutex::default() }
     }
 
     /// The client for a URL's host. Hosts without certificates of their own share one, so that a client certificate goes
@@ -77,15 +83,49 @@ impl Transport {
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(20));
-        builder = match &self.config.proxy {
-            _ if local => builder.no_proxy(),
-            Proxy::Environment => builder,
-            Proxy::None => builder.no_proxy(),
-            Proxy::Fixed(url) => {
-                let bad = |error| Error::Config(format!("proxy {url:?}: {}", chain(&error)));
-                builder.proxy(reqwest::Proxy::all(url).map_err(bad)?)
-            }
-        };
+        builder = builder.no_proxy();
+        if !local {
+            let routes = self.routes()?.clone();
+            builder = builder.proxy(reqwest::Proxy::custom(move |url| routes.of(url).cloned()));
+        }
         builder.build().map_err(|error| Error::Config(format!("HTTP client: {}", chain(&error))))
+    }
+    fn routes(&self) -> Result<&Routes> {
+        let make = || Routes::new(&self.config.proxy, &|name| std::env::var(name).ok());
+        self.routes.get_or_init(make).as_ref().map_err(|text| Error::Environment(text.clone()))
+    }
+
+    /// What it means that a request for a URL was not answered.
+    pub(crate) fn unanswered(&self, url: &Url, error: &reqwest::Error) -> Error {
+        let host = authority(url);
+        let mut why = chain(error);
+        // reqwest begins with the whole URL, whose query may hold signatures.
+        if let Some((_, cause)) = why.split_once("): ") {
+            why = cause.to_owned();
+        }
+        if why.contains("UnknownIssuer") {
+            why.push_str(tls::hint());
+        }
+        let Some(proxy) = self.proxy(url) else { return Error::Unreachable { host, why } };
+        let refused = why.split_once("tunnel error: ").map(|(_, why)| why);
+        match refused {
+            Some(why) if why.starts_with("unsuccessful") => {
+                Error::Proxy { host, proxy, why: "it refuses to connect there".to_owned() }
+            }
+            Some(why) if why.starts_with("proxy auth") => Error::Proxy { host, proxy, why: CREDENTIALS.to_owned() },
+            _ => Error::Unreachable { host, why: format!("through the proxy {proxy}: {why}") },
+        }
+    }
+
+    /// The error that an answer stands for if it is that of a proxy and not of whom was asked.
+    pub(crate) fn refused_by_proxy(&self, url: &Url, status: u16) -> Option<Error> {
+        let proxy = self.proxy(url).filter(|_| status == 407)?;
+        Some(Error::Proxy { host: authority(url), proxy, why: CREDENTIALS.to_owned() })
+    }
+
+    /// The proxy that a URL is asked through, for people.
+    fn proxy(&self, url: &Url) -> Option<String> {
+        let routes = self.routes().ok().filter(|_| !is_loopback(url))?;
+        routes.of(url).map(|proxy| Shown(proxy).to_string())
     }
 }

@@ -208,7 +208,8 @@ pub struct Immutable {
     pub tags: Vec<Pattern>,
 }
 
-/// How many bytes a repository may hold.
+/// How many bytes a repository may hold. One that stands for another registry's lets go of what nobody asked for the
+/// longest, and passes on without keeping what is larger.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {

@@ -76,6 +76,16 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// A repository may not hold so much.
+    #[error("{repository} may hold {most} bytes, and {more} more are too many")]
+    Quota {
+        /// Its name.
+        repository: String,
+        /// The most that it may hold.
+        most: u64,
+        /// What was to come.
+        more: u64,
+    },
     /// A task of the server ended without a result.
     #[error("the server is shutting down")]
     Stopped,

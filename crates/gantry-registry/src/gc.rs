@@ -3,7 +3,8 @@
 //! First each repository forgets blobs that none of its manifests has needed for the grace period. Then blobs that no
 //! repository has are noted, and removed once they were noted for the grace period. Nobody waits for more than the
 //! removal of one object: a blob is removed with its gate held, and everybody who links a blob passes that gate and says
-//! so in `touched`. So a blob that was linked after the collection began to look is never removed.
+//! so in `touched`. So a blob that was linked after the collection began to look is never removed. What a cache let go of
+//! to make room has no grace period: nobody pushes there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -36,6 +37,8 @@ pub struct Collected {
 pub(crate) struct State {
     /// Blobs linked since the last collection began.
     touched: Mutex<HashSet<Digest>>,
+    /// Blobs that a cache let go of to make room. Nobody is about to refer to them, so they need no grace.
+    evicted: Mutex<HashSet<Digest>>,
     /// Since when blobs are not needed, in unix seconds. Held by the one collection that runs.
     pending: tokio::sync::Mutex<HashMap<Digest, i64>>,
 }
@@ -47,12 +50,22 @@ impl State {
             Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
             None => HashMap::new(),
         };
-        Ok(Self { touched: Mutex::default(), pending: tokio::sync::Mutex::new(pending) })
+        Ok(Self { touched: Mutex::default(), evicted: Mutex::default(), pending: tokio::sync::Mutex::new(pending) })
     }
 
     /// Notes that a blob was linked. The caller holds its gate.
     pub fn touched(&self, digest: &Digest) {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
+    }
+
+    /// Notes that a cache let go of a blob.
+    pub fn evicted(&self, digest: &Digest) {
+        self.evicted.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
+    }
+
+    fn take_evicted(&self, dry_run: bool) -> HashSet<Digest> {
+        let mut evicted = self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+        if dry_run { evicted.clone() } else { std::mem::take(&mut *evicted) }
     }
 
     fn begin(&self) -> HashSet<Digest> {
@@ -75,6 +88,7 @@ pub(crate) async fn collect(registry: &Inner, dry_run: bool) -> Result<Collected
     for digest in &touched {
         pending.remove(digest);
     }
+    let evicted = registry.gc.take_evicted(dry_run);
     let needed = mark(registry, oldest, dry_run, &mut collected).await?;
     let mut found = HashMap::new();
     for shard in shards(registry).await? {
@@ -86,7 +100,7 @@ pub(crate) async fn collect(registry: &Inner, dry_run: bool) -> Result<Collected
             // clock is ahead of ours says nothing about that.
             let written = Some(entry.modified).filter(|written| *written <= now).unwrap_or(0);
             let since = pending.get(&digest).copied().unwrap_or(now).max(written);
-            if since > oldest {
+            if since > oldest && !evicted.contains(&digest) {
                 collected.waiting += 1;
                 found.insert(digest, since);
             } else if dry_run {

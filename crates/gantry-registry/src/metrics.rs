@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub retention_removed: AtomicU64,
     pub cache_hits: AtomicU64,
     pub cache_misses: AtomicU64,
+    pub cache_evicted: AtomicU64,
+    pub cache_passed: AtomicU64,
 }
 
 impl Metrics {
@@ -86,6 +88,8 @@ impl Metrics {
             ("retention_removed_total", "Tags and manifests that rules removed.", load(&self.retention_removed)),
             ("cache_hits_total", "Requests for upstream's content answered from storage.", load(&self.cache_hits)),
             ("cache_misses_total", "Requests for upstream's content passed on.", load(&self.cache_misses)),
+            ("cache_evicted_total", "Blobs and manifests that made room for others.", load(&self.cache_evicted)),
+            ("cache_passed_total", "Blobs that passed through since there is no room.", load(&self.cache_passed)),
         ] {
             writeln!(out, "# HELP gantry_registry_{name} {help}\n# TYPE gantry_registry_{name} counter")?;
             writeln!(out, "gantry_registry_{name} {value}")?;

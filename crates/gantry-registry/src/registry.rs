@@ -96,6 +96,12 @@ impl Inner {
         Err(Refusal::new(Code::Denied, message))
     }
 
+    /// The error of a repository that may not hold so much.
+    pub fn over(&self, repository: &str, more: u64) -> Error {
+        let most = self.quota(repository).unwrap_or(u64::MAX);
+        Error::Quota { repository: repository.to_owned(), most, more }
+    }
+
     /// Refuses to move (`new`) or delete a tag that is not to change.
     pub fn check_immutable(
         &self,

@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub needed: HashMap<Digest, u32>,
     /// Of blobs and manifests.
     pub bytes: u64,
+    /// Bytes that are about to come from upstream.
+    pub reserved: u64,
 }
 
 impl State {
@@ -263,6 +265,16 @@ impl Repo {
         Ok(())
     }
 
+    /// Reserves room for bytes that are about to come, if it may hold so many.
+    pub fn reserve(self: &Arc<Self>, bytes: u64, most: u64) -> Option<Reservation> {
+        let mut state = self.change();
+        if state.bytes.saturating_add(state.reserved).saturating_add(bytes) > most {
+            return None;
+        }
+        state.reserved = state.reserved.saturating_add(bytes);
+        Some(Reservation { repo: self.clone(), bytes })
+    }
+
     /// The size of a blob that it has, noting that a client relies on it.
     pub fn use_blob(&self, digest: &Digest, now: i64) -> Option<u64> {
         // Noting takes the lock from readers, so it is done once a minute.
@@ -273,6 +285,19 @@ impl Repo {
             link.used = now;
         }
         Some(size)
+    }
+}
+
+/// Room for bytes that are about to come. Given back when it is dropped: by then they are here and count, or never come.
+pub(crate) struct Reservation {
+    repo: Arc<Repo>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut state = self.repo.change();
+        state.reserved = state.reserved.saturating_sub(self.bytes);
     }
 }
 

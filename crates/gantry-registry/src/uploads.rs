@@ -54,7 +54,8 @@ pub(crate) struct Uploads {
     random: ring::rand::SystemRandom,
 }
 
-fn context(algorithm: Algorithm) -> Context {
+/// A hash that is begun.
+pub(crate) fn context(algorithm: Algorithm) -> Context {
     Context::new(match algorithm {
         Algorithm::Sha256 => &ring::digest::SHA256,
         Algorithm::Sha512 => &ring::digest::SHA512,
@@ -68,7 +69,8 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Result<Digest> {
     finish(algorithm, hash)
 }
 
-fn finish(algorithm: Algorithm, hash: Context) -> Result<Digest> {
+/// The digest that a hash comes to.
+pub(crate) fn finish(algorithm: Algorithm, hash: Context) -> Result<Digest> {
     Digest::from_bytes(algorithm, hash.finish().as_ref()).map_err(|e| Error::content("digest", e.to_string()))
 }
 

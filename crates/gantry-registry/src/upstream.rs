@@ -1,14 +1,15 @@
 //! Registries that this one caches: which of its repositories stand for theirs, and what is fetched when.
 //!
 //! A manifest is fetched when it is asked for and not here, or when its tag was last looked up too long ago; a blob when
-//! it is asked for and a manifest that is here needs it. What was fetched is kept as if it had been pushed. An upstream
-//! that does not answer costs nothing of what is here already.
+//! it is asked for and a manifest that is here needs it. What was fetched is kept as if it had been pushed, and counts to
+//! the quota of its repository: what nobody asked for the longest makes room, and a blob for which there can be none
+//! passes through. An upstream that does not answer costs nothing of what is here already.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gantry_distribution::{Anonymous, Client, Credential, Credentials, Fixed};
+use gantry_distribution::{Anonymous, Blob, Client, Credential, Credentials, Fixed};
 use gantry_model::Reference;
 use gantry_model::digest::Digest;
 use gantry_model::image::{Descriptor, Document};
@@ -16,10 +17,30 @@ use std::sync::atomic::Ordering;
 
 use crate::api::{Refusal, Target, describe_manifest};
 use crate::error::{Error, Result};
+use crate::passing::Passing;
 use crate::registry::Inner;
 use crate::repo::{Link, Repo, Tag};
+use crate::room::{self, Want};
 use crate::uploads::digest_of;
 use crate::{Pattern, config, keys};
+
+/// A blob that can be given.
+pub(crate) enum Found {
+    /// It is here, or only its size was asked for.
+    Here(u64),
+    /// It is upstream, and there is no room for it here.
+    Passing(Box<Passing>),
+}
+
+impl Found {
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Here(size) => *size,
+            Self::Passing(passing) => passing.descriptor.size,
+        }
+    }
+}
 
 /// Bytes gathered before they are written.
 const BATCH: usize = 1 << 20;
@@ -89,7 +110,7 @@ impl Upstreams {
             return Ok(());
         }
         metrics.cache_misses.fetch_add(1, Ordering::Relaxed);
-        match upstream.look(repo, &remote, target, now).await {
+        match upstream.look(registry, repo, &remote, target, now).await {
             Ok(()) => Ok(()),
             Err(error) if here => {
                 tracing::warn!(%error, repository = repo.name, "upstream did not answer, what is here is served");
@@ -99,42 +120,64 @@ impl Upstreams {
         }
     }
 
-    /// Sees to it that a blob is here, and returns its size; none if no manifest of the repository needs it. With `head`
-    /// its size is enough.
+    /// Finds a blob, and sees to it that it is here if there is room; none if no manifest of the repository needs it. With
+    /// `head` its size is enough.
     pub async fn blob(
         &self,
         registry: &Arc<Inner>,
         repo: &Arc<Repo>,
         digest: &Digest,
         head: bool,
-    ) -> Result<Option<u64>, Refusal> {
+    ) -> Result<Option<Found>, Refusal> {
         let Some((upstream, remote)) = self.owner(&repo.name) else { return Ok(None) };
         let Some(descriptor) = descriptor(repo, digest).await? else { return Ok(None) };
         if head {
-            return Ok(Some(descriptor.size));
+            return Ok(Some(Found::Here(descriptor.size)));
         }
+        if let Some(size) = self.keep(registry, repo, upstream, &remote, &descriptor, Want::Blob).await? {
+            return Ok(Some(Found::Here(size)));
+        }
+        registry.metrics.cache_passed.fetch_add(1, Ordering::Relaxed);
+        let passing = Passing { client: upstream.client.clone(), remote, descriptor };
+        Ok(Some(Found::Passing(Box::new(passing))))
+    }
+
+    /// Sees to it that a blob is here, and returns its size; none if there is no room.
+    async fn keep(
+        &self,
+        registry: &Arc<Inner>,
+        repo: &Arc<Repo>,
+        upstream: &Upstream,
+        remote: &Reference,
+        descriptor: &Descriptor,
+        want: Want,
+    ) -> Result<Option<u64>> {
         registry.metrics.cache_misses.fetch_add(1, Ordering::Relaxed);
         let turn = {
             let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
             fetching.retain(|_, turn| Arc::strong_count(turn) > 1);
-            fetching.entry(digest.clone()).or_default().clone()
+            fetching.entry(descriptor.digest.clone()).or_default().clone()
         };
         let (registry, repo, client) = (registry.clone(), repo.clone(), upstream.client.clone());
-        let digest = digest.clone();
+        let (remote, descriptor) = (remote.clone(), descriptor.clone());
         // Once it has begun, this goes on when the client is gone: others may wait for it.
         let work = async move {
             let _turn = turn.lock().await;
             let now = (registry.clock)();
-            if let Some(size) = repo.use_blob(&digest, now) {
-                return Ok(size);
+            if let Some(size) = repo.use_blob(&descriptor.digest, now) {
+                return Ok(Some(size));
             }
-            fetch(&registry, &repo, &client, &remote, &descriptor, now).await
+            if registry.quota(&repo.name).is_some_and(|most| descriptor.size > most) {
+                return Ok(None);
+            }
+            // Upstream answers before anything goes to make room.
+            let blob = client.blob(&remote, &descriptor, 0).await;
+            let blob = blob.map_err(|e| Error::Upstream { name: remote.registry().to_owned(), why: e.to_string() })?;
+            let room = room::reserve(&registry, &repo, descriptor.size, want, now).await?;
+            let Some(_room) = room else { return Ok(None) };
+            fetch(&registry, &repo, blob, &remote, &descriptor.digest, now).await.map(Some)
         };
-        match tokio::spawn(work).await {
-            Ok(Ok(size)) => Ok(Some(size)),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Error::Stopped.into()),
-        }
+        tokio::spawn(work).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Copies what is to be here without being asked for. What fails is told, and tried again the next time.
@@ -160,21 +203,24 @@ impl Upstreams {
         let repo = registry.repos.get(&name).await?;
         let tags = upstream.client.tags(&remote).await.map_err(|e| upstream.failed(&e))?;
         for tag in tags.into_iter().filter(|tag| pattern.matches(tag)) {
-            upstream.look(&repo, &remote, &Target::Tag(tag.clone()), (registry.clock)()).await?;
+            upstream.look(registry, &repo, &remote, &Target::Tag(tag.clone()), (registry.clock)()).await?;
             let digest = repo.state().tags.get(&tag).map(|tag| tag.digest.clone());
             let mut wanted: Vec<Digest> = digest.into_iter().collect();
             while let Some(digest) = wanted.pop() {
                 let here = repo.state().manifests.contains_key(&digest);
                 if !here {
-                    upstream.look(&repo, &remote, &Target::Digest(digest.clone()), (registry.clock)()).await?;
+                    upstream
+                        .look(registry, &repo, &remote, &Target::Digest(digest.clone()), (registry.clock)())
+                        .await?;
                 }
                 let Some(record) = repo.state().manifests.get(&digest).cloned() else { continue };
                 wanted.extend(record.manifests.iter().cloned());
                 for blob in &record.blobs {
                     let here = repo.use_blob(blob, (registry.clock)()).is_some();
-                    if !here && let Err(refused) = self.blob(registry, &repo, blob, false).await {
-                        let why = refused.message;
-                        return Err(Error::Upstream { name: upstream.config.name.clone(), why });
+                    let Some(descriptor) = descriptor(&repo, blob).await?.filter(|_| !here) else { continue };
+                    let kept = self.keep(registry, &repo, upstream, &remote, &descriptor, Want::Copy).await?;
+                    if kept.is_none() {
+                        return Err(registry.over(&name, descriptor.size));
                     }
                 }
             }
@@ -212,7 +258,14 @@ impl Upstream {
     }
 
     /// Takes over what upstream has at a tag or digest; what it does not have is no error, and no longer here by that tag.
-    async fn look(&self, repo: &Repo, remote: &Reference, target: &Target, now: i64) -> Result<()> {
+    async fn look(
+        &self,
+        registry: &Inner,
+        repo: &Arc<Repo>,
+        remote: &Reference,
+        target: &Target,
+        now: i64,
+    ) -> Result<()> {
         let reference = match target {
             Target::Digest(digest) => remote.at(digest.clone()),
             Target::Tag(tag) => Reference::new(remote.registry(), remote.repository(), Some(tag), None)
@@ -247,6 +300,10 @@ impl Upstream {
         };
         let record = describe_manifest(bytes, &fetched.descriptor.media_type, now)
             .map_err(|refused| Error::Upstream { name: self.config.name.clone(), why: refused.message })?;
+        let known = repo.state().manifests.contains_key(&digest);
+        let size = if known { 0 } else { record.size };
+        let room = room::reserve(registry, repo, size, Want::Manifest, now).await?;
+        let _room = room.ok_or_else(|| registry.over(&repo.name, size))?;
         let _turn = repo.turn.lock().await;
         let known = repo.state().manifests.contains_key(&digest);
         if !known {
@@ -269,22 +326,20 @@ async fn descriptor(repo: &Repo, digest: &Digest) -> Result<Option<Descriptor>> 
     Ok(document.children().into_iter().find(|child| child.digest == *digest).cloned())
 }
 
-/// Fetches a blob, verifies it and makes it one of the repository.
+/// Takes a blob as it comes, verifies it and makes it one of the repository.
 async fn fetch(
     registry: &Arc<Inner>,
     repo: &Repo,
-    client: &Client,
+    mut blob: Blob,
     remote: &Reference,
-    descriptor: &Descriptor,
+    digest: &Digest,
     now: i64,
 ) -> Result<u64> {
     let failed =
         |e: gantry_distribution::Error| Error::Upstream { name: remote.registry().to_owned(), why: e.to_string() };
-    let digest = &descriptor.digest;
     let upload = registry.uploads.start(&repo.name, digest.algorithm(), now)?;
     let result = async {
         let mut progress = upload.progress.clone().lock_owned().await;
-        let mut blob = client.blob(remote, descriptor, 0).await.map_err(failed)?;
         loop {
             let (mut batch, mut size, mut end) = (vec![], 0, true);
             while let Some(bytes) = blob.next().await.map_err(failed)? {

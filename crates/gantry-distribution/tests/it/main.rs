@@ -11,6 +11,7 @@
 mod auth;
 mod docker_config;
 mod fake;
+mod proxy;
 mod pull;
 mod push;
 mod tls;

@@ -13,7 +13,7 @@ use crate::fake::{Fake, Fault, noise, sha256};
 use crate::{client, reference, run};
 
 /// Opens bytes in pieces of 64 KiB.
-fn open(bytes: &Bytes) -> Open {
+pub fn open(bytes: &Bytes) -> Open {
     let bytes = bytes.clone();
     Arc::new(move |offset| {
         let rest = bytes.slice(offset as usize..);

@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use crate::fake::Fake;
 use crate::{config, reference, run};
 
-const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{"mediaType":"c","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
+pub const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{"mediaType":"c","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
 /// Connections over TLS; those that fail to agree are dropped.
 struct Secured(TcpListener, TlsAcceptor);
@@ -42,13 +42,13 @@ impl axum::serve::Listener for Secured {
 }
 
 /// An authority with files of its certificate, and of a client's certificate and key.
-struct Authority {
+pub struct Authority {
     directory: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("gantry-tls-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
@@ -62,18 +62,18 @@ impl Authority {
         authority
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
     fn certify(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new([name, "127.0.0.1", "registry.test"].map(str::to_owned)).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
     /// A registry with a certificate of this authority, which may ask clients for one too.
-    async fn serve(&self, ask: bool) -> (String, Arc<Fake>) {
+    pub async fn serve(&self, ask: bool) -> (String, Arc<Fake>) {
         let fake = Arc::new(Fake::new());
         fake.put_manifest("a", "1", media::OCI_MANIFEST, MANIFEST);
         let (certificate, key) = self.certify("localhost");

@@ -9,16 +9,18 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::{Answer, Body, CONTENT_DIGEST, Call, Code, Refusal, Request, Response, empty};
 use crate::keys;
 use crate::storage::Opened;
+use crate::upstream::Found;
 
 /// GET and HEAD of a blob.
 pub(super) async fn get(call: &Call<'_>, digest: &Digest, request: &Request) -> Answer {
     let registry = call.registry;
     let repo = registry.repos.get(&call.repository).await?;
-    let size = match repo.use_blob(digest, call.now) {
-        Some(size) => Some(size),
+    let found = match repo.use_blob(digest, call.now) {
+        Some(size) => Some(Found::Here(size)),
         None => registry.upstreams.blob(registry, &repo, digest, *request.method() == Method::HEAD).await?,
     };
-    let size = size.ok_or_else(|| unknown(call, digest))?;
+    let found = found.ok_or_else(|| unknown(call, digest))?;
+    let size = found.size();
     let headers = request.headers();
     let tag = format!("\"{digest}\"");
     if headers.get_all(IF_NONE_MATCH).iter().any(|v| v.to_str().is_ok_and(|v| v == "*" || v.contains(&tag))) {
@@ -39,6 +41,8 @@ pub(super) async fn get(call: &Call<'_>, digest: &Digest, request: &Request) -> 
     let body = if *request.method() == Method::HEAD {
         // Only the head of it leaves: the length is what counts.
         Body::stream(Box::pin(futures_util::stream::empty()), end - start)
+    } else if let Found::Passing(passing) = &found {
+        Body::stream(passing.open(start..end).await?, end - start)
     } else {
         match registry.storage.open_range(&keys::blob(digest), start..end).await? {
             Some(Opened::File(file)) => Body::file(file, start, end - start),

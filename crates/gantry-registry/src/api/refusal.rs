@@ -117,6 +117,7 @@ impl From<Error> for Refusal {
         }
         match error {
             Error::Stopped => Self::new(Code::Unknown, error.to_string()).with_status(StatusCode::SERVICE_UNAVAILABLE),
+            Error::Quota { .. } => Self::new(Code::Denied, error.to_string()),
             Error::Upstream { .. } => {
                 tracing::warn!(%error);
                 Self::new(Code::Unknown, error.to_string()).with_status(StatusCode::BAD_GATEWAY)

@@ -7,6 +7,7 @@ mod collect;
 mod crash;
 mod host;
 mod kit;
+mod room;
 mod rules;
 mod s3;
 mod serving;
