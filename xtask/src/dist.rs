@@ -34,10 +34,21 @@ pub fn test_program() -> Result<PathBuf> {
     build(&["build"], "gantry")
 }
 
+/// Builds what unpacks a layer and does nothing else, to measure it.
+pub fn unpacker(quick: bool) -> Result<PathBuf> {
+    let profile = if quick { "quick" } else { "release" };
+    executable(&["build", "--profile", profile, "--package", "gantry-store", "--example", "unpack"], "unpack")
+}
+
 /// Runs a `cargo build` for one executable, named as its package, and returns its path.
 fn build(args: &[&str], name: &str) -> Result<PathBuf> {
-    let what = ["--quiet", "--package", name, "--bin", name, "--message-format=json-render-diagnostics"];
-    let messages = sh::output(sh::cargo(args).args(what)).with_context(|| format!("build {name}"))?;
+    executable(&[args, &["--package", name, "--bin", name]].concat(), name)
+}
+
+/// Runs a `cargo build` and returns the path of the executable that it made.
+fn executable(args: &[&str], name: &str) -> Result<PathBuf> {
+    let how = ["--quiet", "--message-format=json-render-diagnostics"];
+    let messages = sh::output(sh::cargo(args).args(how)).with_context(|| format!("build {name}"))?;
     let executable = messages.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)

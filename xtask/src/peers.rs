@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "docker-cli",
     "docker-registry",
     "docker.io",
+    "e2fsprogs",
     "fuse-overlayfs",
     "iproute2",
     "iptables",

@@ -1,25 +1,16 @@
-//! Unpacks a layer into an empty directory, or packs a directory: to measure, beside `tar x` and `tar c`.
+//! Unpacks an archive into an empty directory as a layer, and prints its digest: what `cargo xtask bench images` measures
+//! beside tar.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use gantry_store::layer::{self, DiffOptions, Options};
+use gantry_store::layer::{self, LayerError, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["unpack", layer, directory] => {
-            let root = File::open(directory)?;
-            let unpacked = layer::unpack(&mut File::open(layer)?, root.as_fd(), &Options::default(), &|_| ())?;
-            layer::settle(root.as_fd(), &unpacked.pending, &[])?;
-            println!("{} {} bytes, {} entries", unpacked.diff_id, unpacked.size, unpacked.entries);
-        }
-        ["diff", directory, layer] => {
-            let root = File::open(directory)?;
-            let (digest, size) = layer::diff(root.as_fd(), &mut File::create(layer)?, DiffOptions::default())?;
-            println!("{digest} {size} bytes");
-        }
-        _ => return Err("usage: unpack unpack LAYER DIRECTORY | diff DIRECTORY LAYER".into()),
-    }
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [archive, directory] = &arguments[..] else { return Err("usage: unpack ARCHIVE DIRECTORY".into()) };
+    let (mut archive, root) = (File::open(archive)?, File::open(directory)?);
+    let unpacked = layer::unpack(&mut archive, root.as_fd(), &Options::default(), &|_| ());
+    println!("{}", unpacked.map_err(|error: LayerError| error.to_string())?.diff_id);
     Ok(())
 }

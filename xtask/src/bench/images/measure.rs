@@ -1,14 +1,16 @@
 //! The measurement itself: runs inside the peers' box.
 //!
-//! Before each timed command the disk is quiet and what it makes is gone. Docker pulls and pushes through its engine,
-//! the others by themselves.
+//! Everybody writes to a disk of the measurement's own, where nothing is removed until it ends: ext4 searches long for
+//! room for new files for minutes after many were removed. Before each timed command that disk is quiet. Docker pulls and
+//! pushes through its engine, the others by themselves.
 
 use super::data::{Data, IMAGES, Image};
 use super::servers::{DOCKER_HOST, Docker, Registry, Server};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -22,33 +24,81 @@ type Work = fn(&mut Ground) -> Result<()>;
 /// Where everything is: on the disk of the box, whose /tmp may be anything.
 const DIR: &str = "/var/tmp/gantry-bench";
 
+/// Bytes of the disk that is written to; what is not used of them takes no room.
+const DISK: u64 = 60 << 30;
+
 /// Ports of the registries that are pulled from, and of those that are pushed to.
 const FULL: [u16; 2] = [5011, 5012];
 const EMPTY: [u16; 2] = [5013, 5014];
 
 struct Ground {
     dir: PathBuf,
+    /// How many directories there were of each name.
+    names: RefCell<BTreeMap<String, usize>>,
     program: PathBuf,
+    /// What unpacks and does nothing else.
+    unpacker: PathBuf,
     data: Data,
     rounds: usize,
     samples: Samples,
 }
 
-/// `bench measure-images ROUNDS WORK PROGRAM SCRIPT`: prints one line of JSON.
+/// `bench measure-images ROUNDS WORK PROGRAM UNPACKER SCRIPT`: prints one line of JSON.
 pub fn main(args: &[String]) -> Result<ExitCode> {
-    let [rounds, only, program, script] = args else { bail!("bench measure-images ROUNDS WORK PROGRAM SCRIPT") };
+    let [rounds, only, program, unpacker, script] = args else {
+        bail!("bench measure-images ROUNDS WORK PROGRAM UNPACKER SCRIPT")
+    };
     let rounds = rounds.parse().context("the number of rounds")?;
     let dir = PathBuf::from(DIR);
     let data = Data::in_dir(&dir, Path::new(script))?;
-    let mut ground = Ground { dir, program: program.into(), data, rounds, samples: Samples::new() };
+    let names = RefCell::default();
+    let (program, unpacker) = (program.into(), unpacker.into());
+    let mut ground = Ground { dir, names, program, unpacker, data, rounds, samples: Samples::new() };
     let works: [(&str, Work); 4] = [("unpack", unpack), ("serve", serve), ("pull", pull), ("push", push)];
     ensure!(only == "all" || works.iter().any(|(name, _)| name == only), "no work is called {only:?}");
     for (name, work) in works.into_iter().filter(|(name, _)| only == "all" || name == only) {
         eprintln!("bench: {name}");
+        let at = ground.disk();
+        let disk = Disk::new(&at)?;
         work(&mut ground).with_context(|| format!("measure {name}"))?;
+        drop(disk);
     }
     println!("{}", json!(ground.samples));
     Ok(ExitCode::SUCCESS)
+}
+
+/// An empty file system in a file, mounted; removed when dropped.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn new(at: &'a Path) -> Result<Self> {
+        remove_disk(at)?;
+        fs::create_dir_all(at).with_context(|| format!("create {}", at.display()))?;
+        let image = at.with_extension("ext4");
+        File::create(&image)
+            .and_then(|file| file.set_len(DISK))
+            .with_context(|| format!("make {}", image.display()))?;
+        // Nothing is left for the kernel to do later, while somebody is measured.
+        run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at))?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = remove_disk(self.0) {
+            eprintln!("bench: {error:#}");
+        }
+    }
+}
+
+/// Also what an earlier run that was killed has left. An engine leaves mounts of its own; they are in this namespace only.
+fn remove_disk(at: &Path) -> Result<()> {
+    let script =
+        "for at in $(cut -d ' ' -f 5 /proc/self/mountinfo | grep \"^$1\\(/\\|$\\)\" | tac); do umount -l \"$at\"; done
+        rm -rf \"$1\" \"$1.ext4\"";
+    run(Command::new("sh").args(["-c", script, "sh"]).arg(at))
 }
 
 /// What a command took.
@@ -70,8 +120,15 @@ impl Ground {
         if image.layers > 1 { self.rounds.saturating_sub(1).max(1) } else { self.rounds }
     }
 
+    /// Where all that is measured is written.
+    fn disk(&self) -> PathBuf {
+        self.dir.join("disk")
+    }
+
+    /// Where something lies.
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        let count = self.names.borrow().get(name).copied().unwrap_or(0);
+        self.disk().join(format!("{name}-{count}"))
     }
 
     /// Our program on a store of its own.
@@ -81,17 +138,12 @@ impl Ground {
         command
     }
 
-    /// Removes something, and waits for the disk.
+    /// Gives names to places where nothing is yet, and waits for the disk.
     fn without(&self, names: &[&str]) -> Result<()> {
         for name in names {
-            let path = self.path(name);
-            if path.exists() {
-                // An engine leaves mounts on its own directory; they are in this namespace only.
-                let script = "while umount -l \"$1\" 2>/dev/null; do :; done; rm -rf \"$1\"";
-                run(Command::new("sh").args(["-c", script, "sh"]).arg(&path))?;
-            }
+            *self.names.borrow_mut().entry((*name).to_owned()).or_default() += 1;
         }
-        run(Command::new("sync").arg("-f").arg(&self.dir))
+        run(Command::new("sync").arg("-f").arg(self.disk()))
     }
 
     /// Runs a command to its end. A small program stands between, since a process inherits the peak of its parent.
@@ -113,10 +165,6 @@ impl Ground {
         let mut servers = Vec::new();
         for (registry, port) in Registry::BOTH.into_iter().zip(FULL) {
             let content = self.path(&format!("full-{}", registry.name()));
-            // What an earlier version of ours wrote says nothing about this one.
-            if registry == Registry::Ours {
-                self.without(&["full-gantry"])?;
-            }
             servers.push(registry.serve(&self.program, &content, port)?);
             for image in &IMAGES {
                 let from = format!("oci:{}:{}", self.data.layout().display(), image.name);
@@ -143,38 +191,36 @@ fn skopeo(args: &[&str]) -> Command {
     command
 }
 
-/// A plain archive into a new layer, beside tar into a directory, and tar with the digest that a layer needs.
+/// A plain archive into the directory of a layer, beside tar, and tar with the digest that a layer needs. The import of
+/// the same archive writes it a second time, and is told beside that.
 fn unpack(ground: &mut Ground) -> Result<()> {
     let archive = ground.data.archive(IMAGES[0].name, 0);
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     let megabytes = fs::metadata(&archive)?.len() as f64 / 1e6;
-    let (tar, directory) = (archive.to_string_lossy().into_owned(), ground.path("tree"));
-    let directory = directory.to_string_lossy().into_owned();
+    let (tar, unpack) = (archive.to_string_lossy().into_owned(), ground.unpacker.to_string_lossy().into_owned());
     for round in 0..=ground.rounds {
-        for contestant in ["gantry", "tar", "tar+sha256sum"] {
-            ground.without(&["store", "tree"])?;
-            let mut command = match contestant {
-                "gantry" => ground.ours("store", &["import", &tar, "bench/import:1"]),
-                name => {
-                    let script = if name == "tar" {
-                        "mkdir \"$2\" && tar -C \"$2\" -xpf \"$1\" && sync -f \"$2\""
-                    } else {
-                        "mkdir \"$2\" && tar -C \"$2\" -xpf \"$1\" && sha256sum \"$1\" && sync -f \"$2\""
-                    };
-                    let mut command = Command::new("sh");
-                    command.args(["-c", script, "sh", &tar, &directory]);
-                    command
-                }
-            };
-            let cost = ground.timed(&mut command)?;
+        for (contestant, work) in [
+            ("gantry", "\"$3\" \"$1\" \"$2\""),
+            ("tar", "tar -C \"$2\" -xpf \"$1\""),
+            ("tar+sha256sum", "tar -C \"$2\" -xpf \"$1\" && sha256sum \"$1\""),
+        ] {
+            ground.without(&["tree"])?;
+            let tree = ground.path("tree").to_string_lossy().into_owned();
+            let script = format!("mkdir \"$2\" && {work} && sync -f \"$2\"");
+            let cost = ground.timed(Command::new("sh").args(["-c", &script, "sh", &tar, &tree, &unpack]))?;
             // The first round warms the cache.
             if round > 0 {
                 ground.note("unpack, MB/s", contestant, megabytes / cost.seconds);
                 ground.note("unpack, MB/s per core", contestant, megabytes / cost.processor);
             }
         }
+        ground.without(&["store"])?;
+        let cost = ground.timed(&mut ground.ours("store", &["import", &tar, "bench/import:1"]))?;
+        if round > 0 {
+            ground.note("import, MB/s", "gantry", megabytes / cost.seconds);
+        }
     }
-    ground.without(&["store", "tree"])
+    Ok(())
 }
 
 /// How many requests a second registries answer, and with how much memory.
@@ -202,8 +248,7 @@ fn serve(ground: &mut Ground) -> Result<()> {
     for (registry, server, ..) in &servers {
         ground.note("registry's peak memory, MB", registry.name(), server.peak_memory()?);
     }
-    drop(servers);
-    ground.without(&["serve-gantry", "serve-docker-registry"])
+    Ok(())
 }
 
 /// Puts blobs of a megabyte into a registry, and gives a script for wrk that asks for one after another.
@@ -238,8 +283,6 @@ fn push_blobs(ground: &Ground, repository: &str, port: u16) -> Result<PathBuf> {
 /// From a registry to files: ours from both registries, the others from docker-registry.
 fn pull(ground: &mut Ground) -> Result<()> {
     let servers = ground.full_registries()?;
-    ground.without(&["docker"])?;
-    let docker = Docker::start(&ground.path("docker"))?;
     let [ours, theirs] = FULL.map(|port| format!("127.0.0.1:{port}"));
     for image in &IMAGES {
         let work = format!("pull {}, s", described(image.name));
@@ -252,11 +295,12 @@ fn pull(ground: &mut Ground) -> Result<()> {
                 ground.note(format!("pull {}, peak MB", described(image.name)), contestant, cost.memory);
             }
             let name = format!("{theirs}/{}:1", image.name);
-            ground.without(&["store"])?;
+            ground.without(&["docker"])?;
+            let docker = Docker::start(&ground.path("docker"))?;
             let cost = ground.timed(Command::new("docker").args(["-H", DOCKER_HOST, "pull", "--quiet", &name]))?;
             ground.note(&work, "docker", cost.seconds);
-            run(Command::new("docker").args(["rmi", "--force", &name]))?;
             let cost = pull_by_containerd(ground, &docker, &name)?;
+            drop(docker);
             ground.note(&work, "containerd", cost.seconds);
             ground.without(&["copy"])?;
             let to = format!("oci:{}:x", ground.path("copy").display());
@@ -266,20 +310,15 @@ fn pull(ground: &mut Ground) -> Result<()> {
             ground.note(format!("pull {}, peak MB", described(image.name)), "skopeo (no unpack)", cost.memory);
         }
     }
-    drop((docker, servers));
-    ground.without(&["store", "copy", "docker"])
+    drop(servers);
+    Ok(())
 }
 
 fn pull_by_containerd(ground: &Ground, docker: &Docker, name: &str) -> Result<Cost> {
-    let ctr = || {
-        let mut command = Command::new("ctr");
-        command.arg("--address").arg(&docker.containerd).args(["--namespace", "bench", "images"]);
-        command
-    };
     ground.without(&[])?;
-    let cost = ground.timed(ctr().args(["pull", "--plain-http", "--snapshotter", "overlayfs", name]))?;
-    run(ctr().args(["remove", "--sync", name]))?;
-    Ok(cost)
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(&docker.containerd).args(["--namespace", "bench", "images"]);
+    ground.timed(ctr.args(["pull", "--plain-http", "--snapshotter", "overlayfs", name]))
 }
 
 /// What people call an image of the measurement.
@@ -306,7 +345,7 @@ fn push(ground: &mut Ground) -> Result<()> {
         }
     }
     drop((docker, servers));
-    ground.without(&["store", "imported", "docker", "empty-gantry", "empty-docker-registry"])
+    Ok(())
 }
 
 /// Everybody pushes an image once, each to a registry that was made for it.

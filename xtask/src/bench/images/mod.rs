@@ -38,11 +38,12 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
         }
     }
     let ours = program(quick)?;
+    let unpacker = dist::unpacker(quick)?;
     let _box = peers::hold()?;
     let own = std::env::current_exe().context("find this program")?;
     let script = sh::root().join("xtask/scripts/make-image.py");
-    let (own, ours, script) = (own.to_string_lossy(), ours.to_string_lossy(), script.to_string_lossy());
-    let words = [&*own, "bench", "measure-images", &*rounds, &*only, &*ours, &*script];
+    let [own, ours, unpacker, script] = [own, ours, unpacker, script].map(|path| path.to_string_lossy().into_owned());
+    let words = [&*own, "bench", "measure-images", &*rounds, &*only, &*ours, &*unpacker, &*script];
     let output = sh::output(&mut peers::command("sealed", &words)).context("measure in the box")?;
     let line = output.lines().last().context("the measurement printed nothing")?;
     let rows = report::rows(line)?;
