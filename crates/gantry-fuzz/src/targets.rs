@@ -1,5 +1,6 @@
 //! What is tried: everything that reads a document from outside, with the documents to begin from.
 
+mod gzip;
 mod tar;
 
 use gantry_model::image::{Document, ImageConfig, media};
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "reference", seeds: references, run: reference },
     Target { name: "manifest", seeds: documents, run: manifest },
     Target { name: "tar", seeds: tar::archives, run: tar::archive },
+    Target { name: "gzip", seeds: gzip::streams, run: gzip::stream },
 ];
 
 /// Configurations: the ordinary one, one with every field of the specification, and inputs that once did harm.

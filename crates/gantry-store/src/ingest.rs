@@ -11,6 +11,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -26,6 +27,9 @@ use crate::store::{Claimed, Store};
 
 /// Space is set aside only for blobs of this size or more.
 const RESERVE_FROM: u64 = 1 << 20;
+
+/// So many bytes are given to the disk at a time while a blob comes in, so that the sync at its end is short.
+const STRIDE: u64 = 8 << 20;
 
 /// What is going to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +177,15 @@ impl Ingest {
             return Err(error);
         }
         self.hasher.0.update(bytes);
+        let strides = (self.offset / STRIDE, after / STRIDE);
         self.offset = after;
+        if strides.0 < strides.1 {
+            let (from, length) = (strides.0 * STRIDE, (strides.1 - strides.0) * STRIDE);
+            // What cannot be begun now is done at the end.
+            if let Err(error) = gantry_sys::misc::start_writing(self.file.as_fd(), from, length) {
+                tracing::trace!(%error, "writing is not begun early");
+            }
+        }
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Single system calls that rustix lacks: session keyrings, ranges of descriptors, texts of errors.
+//! Single system calls that rustix lacks: session keyrings, ranges of descriptors and of files, texts of errors.
 
 use std::ffi::CStr;
 use std::io;
@@ -27,6 +27,15 @@ pub fn widen_keyring(id: i32) -> io::Result<()> {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: marking descriptors closes none before exec.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Begins to write a part of a file to the disk, and does not wait for it (sync_file_range(2)). Says nothing of what a crash
+/// leaves: that takes a sync, which then has less to do.
+pub fn start_writing(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<()> {
+    let (offset, length) = (offset.cast_signed(), length.cast_signed());
+    // SAFETY: no memory arguments.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

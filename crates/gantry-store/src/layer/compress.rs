@@ -5,8 +5,6 @@
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
-use flate2::bufread::MultiGzDecoder;
-
 /// Bytes by which a compression is told.
 const MAGIC: usize = 10;
 /// Bytes of compressed data that are read at a time.
@@ -49,7 +47,7 @@ pub struct Decompressed<R: Read>(Decoder<R>);
 
 enum Decoder<R: Read> {
     None(Whole<R>),
-    Gzip(Box<MultiGzDecoder<Whole<R>>>),
+    Gzip(Box<gantry_inflate::Reader<Chain<Cursor<Vec<u8>>, R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Whole<R>>>),
 }
 
@@ -60,11 +58,12 @@ pub fn decompress<R: Read>(mut reader: R) -> io::Result<Decompressed<R>> {
     let mut start = Vec::with_capacity(MAGIC);
     reader.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
     let compression = Compression::detect(&start)?;
-    let whole = BufReader::with_capacity(PIECE, Cursor::new(start).chain(reader));
+    let whole = Cursor::new(start).chain(reader);
+    let buffered = |whole| BufReader::with_capacity(PIECE, whole);
     Ok(Decompressed(match compression {
-        Compression::None => Decoder::None(whole),
-        Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(whole))),
-        Compression::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(whole)?)),
+        Compression::None => Decoder::None(buffered(whole)),
+        Compression::Gzip => Decoder::Gzip(Box::new(gantry_inflate::Reader::new(whole))),
+        Compression::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(buffered(whole))?)),
     }))
 }
 
