@@ -137,6 +137,30 @@ exported() {
     gantry export "$1" | tar -C "$to" -xp --numeric-owner --xattrs --xattrs-include='*' && listing "$to"
 }
 
+# returned CLIENT IMAGE WHAT: we pull an image that a client pushed to ours, push it elsewhere as it is, and the client
+# pulls that. The digest stays the same all the way, and the id of what the client has is that of what we have.
+returned() {
+    local client=$1 image=$2 what=$3 back digest id
+    back=$ours/back/$client-$((++count)):1
+    digest=$(served "$image")
+    rm -rf "$work/store"
+    check "we pull and push $what, to the same digest" "$digest" bash -c "
+        gantry pull $image >/dev/null && gantry tag $image $back && gantry push $back >/dev/null && skopeo inspect --raw docker://$back | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    id=$(our_id "$back")
+    case $client in
+    skopeo) check "skopeo pulls $what that we pushed" "$digest" bash -c \
+        "skopeo copy -q --preserve-digests docker://$back dir:$work/back-$count && sha256sum <$work/back-$count/manifest.json | sed 's/ .*//; s/^/sha256:/'" ;;
+    docker)
+        docker rmi -f "$image" >/dev/null 2>&1
+        check "docker pulls $what that we pushed" "$id" bash -c "docker pull -q $back >/dev/null && docker inspect -f '{{.Id}}' $back"
+        docker rmi -f "$back" >/dev/null 2>&1 ;;
+    *)
+        "$client" rmi -fa >/dev/null 2>&1
+        check "$client pulls $what that we pushed" "${id#sha256:}" "$client" pull -q "$back" ;;
+    esac
+}
+count=0
+
 # Clients with our registry.
 
 skopeo_checks() {
@@ -152,6 +176,9 @@ skopeo_checks() {
         "skopeo copy -q --preserve-digests docker://$ours/skopeo/two:1 docker://$ours/skopeo/other:1 && skopeo inspect --format '{{.Digest}}' docker://$ours/skopeo/other:1"
     check "skopeo pushes zstd to ours" application/vnd.oci.image.layer.v1.tar+zstd bash -c \
         "skopeo copy -q --dest-decompress oci:$work/oci:two dir:$work/plain && skopeo copy -q --dest-compress --dest-compress-format zstd dir:$work/plain oci:$work/zstd:x && skopeo copy -q --preserve-digests oci:$work/zstd:x docker://$ours/skopeo/zstd:1 && skopeo inspect --raw docker://$ours/skopeo/zstd:1 | jq -r '.layers[0].mediaType'"
+    check "skopeo pushes Docker's media types to ours" application/vnd.docker.distribution.manifest.v2+json bash -c \
+        "skopeo copy -q --format v2s2 oci:$work/oci:two docker://$ours/skopeo/v2s2:1 && skopeo inspect --raw docker://$ours/skopeo/v2s2:1 | jq -r .mediaType"
+    returned skopeo "$ours/skopeo/v2s2:1" "Docker's media types of skopeo"
     check "skopeo deletes" "" skopeo delete "docker://$ours/skopeo/other:1"
 }
 
@@ -166,6 +193,7 @@ docker_checks() {
     docker rmi -f "$ours/docker/two:1" >/dev/null 2>&1
     check "docker pulls from ours, by digest" "$ours/docker/two@$digest" docker pull -q "$ours/docker/two@$digest"
     check "docker pulls from ours, the same image" "$id" docker_id "$ours/docker/two@$digest"
+    returned docker "$ours/docker/two:1" "the image of docker"
     check "we pull what docker pushed" "$id" bash -c "gantry pull $ours/docker/two:1 >/dev/null && gantry inspect $ours/docker/two:1 | jq -r '.[0].Id'"
 }
 
@@ -185,6 +213,11 @@ podman_checks() {
     check "$client pushes zstd:chunked to ours" 0 bash -c "$client push -q --compression-format zstd:chunked --force-compression $id docker://$ours/$client/chunked:1 >/dev/null; echo \$?"
     # Each time in an empty store: a layer that is there is not pulled again, however it is compressed.
     local kind plain
+    returned "$client" "$image" "the image of $client"
+    "$client" pull -q "oci:$work/oci:two" >"$work/id" 2>/dev/null
+    check "$client pushes Docker's media types to ours" application/vnd.docker.distribution.manifest.v2+json bash -c \
+        "$client push -q --format v2s2 $(<"$work/id") docker://$ours/$client/v2s2:1 >/dev/null && skopeo inspect --raw docker://$ours/$client/v2s2:1 | jq -r .mediaType"
+    returned "$client" "$ours/$client/v2s2:1" "Docker's media types of $client"
     rm -rf "$work/store"
     plain=$(gantry pull "$image" >/dev/null 2>"$work/errors" && exported "$image")
     [[ -n $plain ]] || { fail "we pull what $client pushed" "$(tail -n 1 "$work/errors")"; return; }
@@ -225,6 +258,9 @@ our_client_checks() {
     digest=$(layout_digest "$work/oci" multi)
     check "skopeo pushes an index to ours" "$digest" bash -c \
         "skopeo copy -q --all --preserve-digests oci:$work/oci:multi docker://$ours/multi:1 && skopeo inspect --raw docker://$ours/multi:1 | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    check "we pull and push an index whole" "$digest" bash -c "
+        gantry pull --all-platforms $ours/multi:1 >/dev/null && gantry tag $ours/multi:1 $theirs/multi:1 && gantry push $theirs/multi:1 >/dev/null && skopeo inspect --raw docker://$theirs/multi:1 | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    gantry rmi "$ours/multi:1" "$theirs/multi:1" >/dev/null 2>&1
     check "we pull one platform of an index" arm64 bash -c "
         gantry pull --platform linux/arm64 $ours/multi:1 >/dev/null && gantry inspect $ours/multi:1 | jq -r '.[0].Architecture'"
     refuse "a platform that an index lacks is refused" riscv64 gantry pull --platform linux/riscv64 "$ours/multi:1"
@@ -257,6 +293,8 @@ archive_checks() {
         "$(skopeo inspect --config --raw "docker-archive:$work/skopeo.tar" | sha256)"
     skopeo copy -q "oci:$work/oci:two" "oci-archive:$work/skopeo-oci.tar:$image" && load "oci-archive of skopeo" "$work/skopeo-oci.tar" "$two"
     buildah push -q "$(<"$work/id")" "oci-archive:$work/buildah.tar:$image" && load "oci-archive of buildah" "$work/buildah.tar" "$two"
+    buildah push -q "$(<"$work/id")" "docker-archive:$work/buildah-docker.tar:$image" && load "docker-archive of buildah" "$work/buildah-docker.tar" \
+        "$(skopeo inspect --config --raw "docker-archive:$work/buildah-docker.tar" | sha256)"
     tar -C "$work/skopeo-pulled" -cf "$work/layout.tar" . && load "tar of a layout" "$work/layout.tar" "$two"
 
     image=$theirs/two:1
@@ -272,6 +310,8 @@ archive_checks() {
     check "skopeo reads our oci-archive" "$(layout_digest "$work/oci" two)" bash -c "skopeo inspect --raw oci-archive:'$work/ours-oci.tar' | sha256sum | sed 's/ .*//; s/^/sha256:/'"
     podman rmi -fa >/dev/null 2>&1
     check "buildah pulls our oci-archive" "${two#sha256:}" bash -c "buildah pull -q oci-archive:'$work/ours-oci.tar'"
+    podman rmi -fa >/dev/null 2>&1
+    check "buildah pulls our docker-archive" "${two#sha256:}" bash -c "buildah pull -q docker-archive:'$work/ours.tar'"
 
     # A tree alone, without an image around it.
     check "we import a tree" 0 bash -c "gantry import '$work/one.tar' $ours/imported:1 >/dev/null; echo \$?"
@@ -333,6 +373,33 @@ extendedKeyUsage=serverAuth"
     check "we push over TLS" 0 bash -c "gantry tag $private/two:1 $private/ours:1 && gantry push $private/ours:1 >/dev/null; echo \$?"
 }
 
+# The same by our daemon, whose client has to hand on all that it was told.
+daemon_checks() {
+    local digest host=unix://$work/gantry.sock
+    "$program" --root "$work/daemon" daemon --socket "$work/gantry.sock" --run-dir "$work/daemon-run" \
+        --cgroup-parent gantry-images-daemon --network-prefix gid >"$work/daemon.log" 2>&1 &
+    until_true 30 "$program" -H "$host" version || { fail "our daemon" "$(tail -n 1 "$work/daemon.log")"; return; }
+    by() { "$program" -H "$host" "$@"; }
+    export -f by
+    export host
+    digest=$(served "$ours/again:2")
+    check "by the daemon: we pull and push, to the same digest" "$digest" bash -c "
+        by pull $ours/again:2 >/dev/null && by tag $ours/again:2 $ours/daemon:1 && by push $ours/daemon:1 >/dev/null && skopeo inspect --format '{{.Digest}}' docker://$ours/daemon:1"
+    check "by the daemon: we push zstd" application/vnd.oci.image.layer.v1.tar+zstd bash -c "
+        by tag $ours/again:2 $ours/daemon:zstd && by push --compression zstd --compression-level 5 $ours/daemon:zstd >/dev/null && skopeo inspect --raw docker://$ours/daemon:zstd | jq -r '.layers[0].mediaType'"
+    check "by the daemon: we save an oci-archive" "$digest" bash -c "
+        by save --format oci-archive -o '$work/by-oci.tar' $ours/again:2 && skopeo inspect --raw oci-archive:'$work/by-oci.tar' | sha256sum | sed 's/ .*//; s/^/sha256:/'"
+    check "by the daemon: we save a docker-archive" 0 bash -c "
+        by save $ours/again:2 >'$work/by.tar' && skopeo inspect --config --raw docker-archive:'$work/by.tar' >/dev/null; echo \$?"
+    check "by the daemon: pull tells in JSON" 0 bash -c "by pull --json $ours/again:2 | jq -es 'length > 1' >/dev/null; echo \$?"
+    check "by the daemon: a dry run tells what would go" 1 bash -c "by image prune -a --dry-run | grep -c 'untagged: $ours/again:2'"
+    check "by the daemon: and nothing goes" 0 bash -c "by inspect $ours/again:2 >/dev/null; echo \$?"
+    check "by the daemon: prune" 0 bash -c "by image prune -af >/dev/null && by images -q | wc -l"
+    check "by the daemon: import, export and remove" 0 bash -c "
+        by import --json '$work/one.tar' daemon:1 | jq -e .id >/dev/null && by export daemon:1 | tar -t >/dev/null && by rmi daemon:1 >/dev/null; echo \$?"
+    refuse "by the daemon: an image that is not there" "No such image" by rmi nothing:1
+}
+
 settings
 make_images
 serve "$ours" ours && serve_theirs && serve_docker && {
@@ -342,6 +409,7 @@ serve "$ours" ours && serve_theirs && serve_docker && {
     podman_checks buildah
     our_client_checks
     archive_checks
+    daemon_checks
     auth_checks
     tls_checks
 }

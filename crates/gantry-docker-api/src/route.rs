@@ -91,11 +91,14 @@ async fn images(api: &Api, method: &Method, path: &[&str], request: Request) -> 
         ("GET", ["json"]) => image::list(api, &request).await,
         ("POST", ["create"]) => image::create(api, request).await,
         ("POST", ["load"]) => image::load(api, request),
-        ("GET", ["get"]) => image::save(api, request.all("names").into_iter().map(str::to_owned).collect()).await,
+        ("GET", ["get"]) => {
+            let names = request.all("names").into_iter().map(str::to_owned).collect();
+            image::save(api, names, &request).await
+        }
         ("POST", ["prune"]) => image::prune(api, &request).await,
         ("GET", [name @ .., "json"]) => image::inspect(api, &name.join("/"), &request).await,
         ("GET", [name @ .., "history"]) => image::history(api, &name.join("/")).await,
-        ("GET", [name @ .., "get"]) => image::save(api, vec![name.join("/")]).await,
+        ("GET", [name @ .., "get"]) => image::save(api, vec![name.join("/")], &request).await,
         ("POST", [name @ .., "tag"]) => image::tag(api, &name.join("/"), &request).await,
         ("POST", [name @ .., "push"]) => image::push(api, &name.join("/"), &request),
         ("DELETE", name) => image::remove(api, &name.join("/"), &request).await,

@@ -53,9 +53,9 @@ impl Stream {
                 });
                 bar.set_message(changing(told, terminal::error_width()));
             }
-            Some((all, _)) => drop(lasting(told).map(|line| all.println(line))),
-            None => {
+            _ => {
                 if let Some(line) = lasting(told) {
+                    self.settle();
                     return self.line(&line);
                 }
             }
@@ -65,6 +65,16 @@ impl Stream {
 }
 
 impl Stream {
+    /// Leaves what has changed so far as it is, so that a line can come below it.
+    fn settle(&mut self) {
+        if let Some((all, bars)) = self.bars.as_mut().filter(|(_, bars)| !bars.is_empty()) {
+            for (_, bar) in bars.drain() {
+                bar.abandon();
+            }
+            *all = drawn();
+        }
+    }
+
     fn line(&self, line: &str) -> Outcome {
         if self.result {
             return terminal::print(&format!("{line}\n"));
@@ -77,8 +87,11 @@ impl Stream {
 type Bars = (MultiProgress, HashMap<String, ProgressBar>);
 
 fn bars(terminal: bool) -> Option<Bars> {
-    let all = || MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES));
-    terminal.then(|| (all(), HashMap::new()))
+    terminal.then(|| (drawn(), HashMap::new()))
+}
+
+fn drawn() -> MultiProgress {
+    MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES))
 }
 
 impl Drop for Stream {

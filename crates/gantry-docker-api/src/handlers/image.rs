@@ -1,7 +1,6 @@
 //! Images.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -9,9 +8,10 @@ use bytes::Bytes;
 use gantry_distribution::{Credential, Credentials};
 use gantry_engine::events::Subject;
 use gantry_images::{
-    ContainerUse, Images, ImportOptions, ListOptions, LoadOptions, Progress, PruneOptions, PullOptions, PushOptions,
-    RemoveOptions, Removed, Reporter, SaveOptions, Step,
+    ContainerUse, Format, Images, ImportOptions, ListOptions, LoadOptions, Progress, PruneOptions, PullOptions,
+    PushOptions, RemoveOptions, Removed, Reporter, SaveOptions, Step,
 };
+use gantry_model::image::Compression;
 use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
 use http::StatusCode;
@@ -108,7 +108,9 @@ fn tell_removed(api: &Api, id: &str, removed: &[Removed]) {
 
 /// `POST /images/prune`.
 pub(crate) async fn prune(api: &Api, request: &Request) -> Outcome<Reply> {
-    let options = PruneOptions { filters: request.filters()?.0, dry_run: false, containers: uses(api) };
+    // An extension: to tell what would go, and leave it.
+    let dry_run = request.flag("dry-run");
+    let options = PruneOptions { filters: request.filters()?.0, dry_run, containers: uses(api) };
     let pruned = api.engine.images().prune(options).await?;
     let removed = if pruned.removed.is_empty() { Value::Null } else { json!(pruned.removed) };
     Ok(ok(&json!({"ImagesDeleted": removed, "SpaceReclaimed": pruned.bytes})))
@@ -180,10 +182,17 @@ impl Lines {
     }
 }
 
-/// An answer of lines that work tells of itself.
+/// An answer of lines that work tells of itself. Clients end what they asked for by going away; what was downloaded by then
+/// is kept for the next time.
 fn lines<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Lines) -> F) -> Reply {
     let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(work(Lines(sender)));
+    let (client, work) = (sender.clone(), work(Lines(sender)));
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = client.closed() => tracing::info!("a transfer is given up, since its client is gone"),
+        }
+    });
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let next = receiver.recv().await?;
         Some((next, receiver))
@@ -191,9 +200,16 @@ fn lines<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Lines) -> F)
     stream("application/json", pieces)
 }
 
+/// Which way layers go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Pull,
+    Push,
+}
+
 /// Progress of layers as lines.
-fn reporter(lines: &Lines) -> Reporter {
-    let (lines, seen) = (lines.clone(), Mutex::new(HashMap::<String, u64>::new()));
+fn reporter(lines: &Lines, way: Way) -> Reporter {
+    let lines = lines.clone();
     Arc::new(move |progress| match progress {
         Progress::Resolved { .. } => {}
         Progress::Note(text) => lines.status(text),
@@ -206,13 +222,9 @@ fn reporter(lines: &Lines) -> Reporter {
                 json!({"status": status, "progressDetail": detail, "id": id})
             };
             let plain = |status: &str| json!({"status": status, "progressDetail": {}, "id": id});
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let line = match step {
-                Step::Waiting { total } => {
-                    seen.insert(id.to_owned(), total);
-                    plain("Pulling fs layer")
-                }
-                Step::Exists => plain(if seen.contains_key(id) { "Already exists" } else { "Layer already exists" }),
+                Step::Waiting { .. } => plain(if way == Way::Pull { "Pulling fs layer" } else { "Preparing" }),
+                Step::Exists => plain(if way == Way::Pull { "Already exists" } else { "Layer already exists" }),
                 Step::Mounted => plain("Mounted from another repository"),
                 Step::Downloading { done, total } => detail("Downloading", done, total),
                 Step::Downloaded => plain("Download complete"),
@@ -245,7 +257,7 @@ pub(crate) async fn create(api: &Api, request: Request) -> Outcome<Reply> {
     Ok(lines(|lines| async move {
         let tag = name.tag().map_or_else(|| name.familiar(), str::to_owned);
         lines.say(&json!({"status": format!("Pulling from {}", name.familiar_name()), "id": tag}));
-        match images.pull(&name, options, reporter(&lines)).await {
+        match images.pull(&name, options, reporter(&lines, Way::Pull)).await {
             Ok(pulled) => {
                 lines.status(format!("Digest: {}", pulled.target.digest));
                 let what = if pulled.changed { "Downloaded newer image for" } else { "Image is up to date for" };
@@ -286,16 +298,33 @@ async fn import(api: &Api, request: Request, source: &str) -> Outcome<Reply> {
     Ok(ok(&json!({"status": id.to_string()})))
 }
 
+/// How an image is pushed. `compression` and `compression-level` are extensions.
+fn push_options(request: &Request) -> Outcome<PushOptions> {
+    let compression = match request.get("compression") {
+        "" => None,
+        "gzip" => Some(Compression::Gzip),
+        "zstd" => Some(Compression::Zstd),
+        other => return Err(Failure::invalid(format!("invalid compression {other:?}: it is gzip or zstd"))),
+    };
+    let level: Option<u32> = request.number("compression-level")?;
+    let most = if compression == Some(Compression::Zstd) { 19 } else { 9 };
+    if let Some(level) = level.filter(|level| !(1..=most).contains(level)) {
+        return Err(Failure::invalid(format!("invalid compression-level {level}: it is 1 to {most}")));
+    }
+    let platform = platform(request.get("platform"))?;
+    Ok(PushOptions { platform, compression, level, recompress: compression.is_some() })
+}
+
 /// `POST /images/NAME/push`.
 pub(crate) fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let tag = request.get("tag");
     let name = if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") };
     let name = reference(&name)?.with_default_tag();
-    let options = PushOptions { platform: platform(request.get("platform"))?, ..PushOptions::default() };
+    let options = push_options(request)?;
     let (images, api) = (with_login(api, request)?, api.clone());
     Ok(lines(|lines| async move {
         lines.status(format!("The push refers to repository [{}]", name.name()));
-        match images.push(&name, options, reporter(&lines)).await {
+        match images.push(&name, options, reporter(&lines, Way::Push)).await {
             Ok(pushed) => {
                 let (tag, digest, size) = (name.tag().unwrap_or_default(), pushed.target.digest, pushed.target.size);
                 lines.status(format!("{tag}: digest: {digest} size: {size}"));
@@ -312,15 +341,23 @@ pub(crate) fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     }))
 }
 
-/// `GET /images/get` and `GET /images/NAME/get`.
-pub(crate) async fn save(api: &Api, names: Vec<String>) -> Outcome<Reply> {
+/// `GET /images/get` and `GET /images/NAME/get`. `format` is an extension.
+pub(crate) async fn save(api: &Api, names: Vec<String>, request: &Request) -> Outcome<Reply> {
+    let format = match request.get("format") {
+        "" | "docker-archive" => Format::DockerArchive,
+        "oci-archive" => Format::OciArchive,
+        other => {
+            return Err(Failure::invalid(format!("invalid format {other:?}: it is docker-archive or oci-archive")));
+        }
+    };
+    let options = SaveOptions { format, platform: platform(request.get("platform"))? };
     for name in &names {
         api.engine.images().find(name).await?;
     }
     let (images, (writer, failer, pieces)) = (api.engine.images().clone(), pipe::writer());
     tokio::spawn(async move {
         // What was begun ends with an error that the client sees as a cut-off answer.
-        if let Err(error) = images.save(&names, writer, SaveOptions::default()).await {
+        if let Err(error) = images.save(&names, writer, options).await {
             tracing::warn!("save {}: {error}", names.join(", "));
             failer.fail(error).await;
         }
