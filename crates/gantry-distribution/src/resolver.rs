@@ -43,7 +43,11 @@ impl Resolver {
             builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
             self.servers.get_or_init(|| builder.build())
         };
-        Ok(servers.lookup_ip(name).await?.into_iter().collect())
+        match servers.lookup_ip(name).await {
+            Ok(found) => Ok(found.into_iter().collect()),
+            Err(error) if error.is_no_records_found() => Err(format!("there is no host {name}").into()),
+            Err(error) => Err(format!("look up {name}: {error}").into()),
+        }
     }
 
     /// The file of hosts, read each time since it may change; empty if it cannot be read.

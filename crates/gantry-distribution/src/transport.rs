@@ -103,6 +103,10 @@ impl Transport {
         if let Some((_, cause)) = why.split_once("): ") {
             why = cause.to_owned();
         }
+        // What the library calls it says nothing to people.
+        for noise in ["client error (Connect): ", "tcp connect error: ", "dns error: "] {
+            why = why.replace(noise, "");
+        }
         if why.contains("UnknownIssuer") {
             why.push_str(tls::hint());
         }
