@@ -86,7 +86,7 @@ pub enum Error {
         why: String,
     },
     /// An archive is not of a kind that can be loaded.
-    #[error("load: {0}")]
+    #[error("this archive cannot be loaded: {0}")]
     Load(String),
     /// The stream that is read from or written to failed.
     #[error("{action}: {source}")]

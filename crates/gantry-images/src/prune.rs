@@ -69,7 +69,9 @@ fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
         delete(store, one, &mut removed)?;
     }
     let collected = store.collect(&Policy::unreferenced(), store.now(), false)?;
-    Ok(Pruned { removed, bytes: collected.bytes })
+    // Who prunes wants the room more than the beginnings of downloads that may never go on.
+    let partials = store.forget_partials(false)?;
+    Ok(Pruned { removed, bytes: collected.bytes + partials.bytes })
 }
 
 /// What would be removed: the images, the layers that only they have, and their blobs.

@@ -123,7 +123,7 @@ pub(crate) fn sizes(store: &Store, image: &Loaded) -> Result<Vec<u64>> {
 
 /// `name@digest` for each repository, if the image can be pushed as it is. One with uncompressed layers is compressed on
 /// the way, so no registry has it by this digest.
-fn repo_digests(image: &Loaded, names: &[(Reference, Descriptor)]) -> Vec<String> {
+pub(crate) fn repo_digests(image: &Loaded, names: &[(Reference, Descriptor)]) -> Vec<String> {
     let plain = |layer: &Descriptor| plan::compression(&layer.media_type) == Some(Compression::None);
     if image.manifest.layers.iter().any(plain) {
         return Vec::new();

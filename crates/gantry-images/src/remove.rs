@@ -127,6 +127,8 @@ fn short(id: &str) -> &str {
 
 /// Takes names away. With the last of a repository goes the name by digest that the repository gave.
 fn untag(store: &Store, local: &Local, names: &[Reference], records: &mut Vec<Removed>) -> Result<()> {
+    // One that no registry has by its digest had no name by it.
+    let by_digest = !crate::query::repo_digests(&local.image, &local.names).is_empty();
     let mut left: Vec<&Reference> =
         local.names.iter().map(|(name, _)| name).filter(|name| !names.contains(name)).collect();
     for name in names {
@@ -135,7 +137,7 @@ fn untag(store: &Store, local: &Local, names: &[Reference], records: &mut Vec<Re
         left.retain(|other| *other != name);
         let last = !left.iter().any(|other| other.name() == name.name())
             && !names.iter().skip_while(|other| *other != name).skip(1).any(|other| other.name() == name.name());
-        if last && name.digest().is_none() {
+        if by_digest && last && name.digest().is_none() {
             records.push(Removed::Untagged(format!("{}@{}", familiar_name(name), target.digest)));
         }
     }

@@ -173,6 +173,8 @@ struct Room<'a>(&'a Option<u64>, u64);
 impl fmt::Display for Room<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            // What gave up meanwhile may have left room since.
+            Some(needed) if *needed <= self.1 => write!(f, ": {needed} bytes were needed"),
             Some(needed) => write!(f, ": {needed} bytes are needed, {} are free", self.1),
             None => write!(f, ": {} bytes are free", self.1),
         }

@@ -12,7 +12,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use gantry_model::digest::{Algorithm, Digest};
@@ -24,6 +24,7 @@ use crate::hash::{CHUNK, Hasher};
 use crate::lease::Lease;
 use crate::rows::{BLOBS, BlobRow};
 use crate::store::{Claimed, Store};
+use crate::usage::Tally;
 
 /// Space is set aside only for blobs of this size or more.
 const RESERVE_FROM: u64 = 1 << 20;
@@ -323,32 +324,44 @@ impl Drop for Ingest {
 }
 
 impl Store {
-    /// Removes beginnings of blobs that nobody went on with. Returns how many, and their bytes.
-    pub(crate) fn expire_partials(inner: &crate::store::Inner, now: i64, all: bool) -> Result<(u64, u64)> {
-        let (mut count, mut bytes) = (0, 0);
-        let ttl = i128::try_from(inner.options.partial_ttl.as_nanos()).unwrap_or(i128::MAX);
-        for name in inner.dirs.names(&inner.dirs.ingest)? {
-            let path = inner.dirs.ingest.join(&name);
-            let Ok(stat) = path.symlink_metadata() else { continue };
-            let Ok(digest) = name.replacen('-', ":", 1).parse::<Digest>() else {
-                inner.dirs.discard(&path)?;
-                continue;
-            };
-            let changed = {
-                use std::os::unix::fs::MetadataExt;
-                i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec())
-            };
-            if !all && i128::from(now) - changed < ttl {
-                continue;
-            }
-            let state = inner.state();
-            if !state.claims.contains_key(&Claimed::Blob(digest)) {
-                inner.dirs.discard(&path)?;
-                count += 1;
-                bytes += stat.len();
-            }
-            drop(state);
-        }
-        Ok((count, bytes))
+    /// Removes the beginnings of blobs whose download was cut off, however young they are, and returns how many there were
+    /// and their bytes. With `dry_run` it only looks. What somebody downloads now stays.
+    pub fn forget_partials(&self, dry_run: bool) -> Result<Tally> {
+        partials(self.inner(), |_| true, dry_run)
     }
+
+    /// Removes beginnings of blobs that nobody went on with for the time that is configured.
+    pub(crate) fn expire_partials(inner: &crate::store::Inner, now: i64) -> Result<Tally> {
+        let ttl = i128::try_from(inner.options.partial_ttl.as_nanos()).unwrap_or(i128::MAX);
+        let old = |stat: &std::fs::Metadata| {
+            let changed = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
+            i128::from(now) - changed >= ttl
+        };
+        partials(inner, old, false)
+    }
+}
+
+/// Goes through the beginnings of blobs that nobody adds to now, and removes those that are picked.
+fn partials(inner: &crate::store::Inner, picks: impl Fn(&std::fs::Metadata) -> bool, dry_run: bool) -> Result<Tally> {
+    let mut found = Tally::default();
+    for name in inner.dirs.names(&inner.dirs.ingest)? {
+        let path = inner.dirs.ingest.join(&name);
+        let Ok(stat) = path.symlink_metadata() else { continue };
+        let digest = name.replacen('-', ":", 1).parse::<Digest>();
+        // What has no digest for a name is nobody's.
+        if digest.is_ok() && !picks(&stat) {
+            continue;
+        }
+        let state = inner.state();
+        if digest.is_ok_and(|digest| state.claims.contains_key(&Claimed::Blob(digest))) {
+            continue;
+        }
+        if !dry_run {
+            inner.dirs.discard(&path)?;
+        }
+        found.count += 1;
+        found.bytes += stat.len();
+        drop(state);
+    }
+    Ok(found)
 }

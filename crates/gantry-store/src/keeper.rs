@@ -144,7 +144,7 @@ impl Work {
 fn expire(inner: &Inner) -> Result<()> {
     let over = lease::expire(&inner.dirs, inner.now(), &mut inner.state());
     over.iter().try_for_each(|path| inner.dirs.discard(path))?;
-    Store::expire_partials(inner, inner.now(), false).map(|_| ())
+    Store::expire_partials(inner, inner.now()).map(|_| ())
 }
 
 /// Brings layers to the disk itself, and notes it. One sync serves all that were unpacked since the last.

@@ -40,13 +40,15 @@ pub struct Usage {
     pub layers: Tally,
     /// What containers wrote.
     pub snapshots: Tally,
+    /// Beginnings of blobs whose download was cut off. They are gone on with, expire, or are pruned.
+    pub partials: Tally,
     /// Images: their number; their bytes are those of blobs and layers.
     pub images: u64,
     /// Images that no snapshot uses.
     pub unused_images: u64,
-    /// What a collection of all unused images would free.
+    /// What a collection of all unused images would free, with the beginnings of downloads.
     pub reclaimable: u64,
-    /// What a collection would free that leaves all images alone.
+    /// What a collection would free that leaves all images alone, with the beginnings of downloads.
     pub unreferenced: u64,
 }
 
@@ -66,6 +68,7 @@ impl Store {
                 snapshots.bytes += tree_usage(&inner.dirs, upper)?.bytes;
             }
         }
+        let partials = self.forget_partials(true)?;
         let now = inner.now();
         let unreferenced = collect::run(inner, &Policy::unreferenced(), now, true)?;
         let unused = collect::run(inner, &Policy::unused(), now, true)?;
@@ -73,10 +76,11 @@ impl Store {
             blobs: Tally { count: blobs.len() as u64, bytes: blobs.iter().map(|(_, row)| row.size).sum() },
             layers: Tally { count: layers.len() as u64, bytes: layers.iter().sum() },
             snapshots,
+            partials,
             images: targets,
             unused_images: unused.images.len() as u64,
-            reclaimable: unused.bytes,
-            unreferenced: unreferenced.bytes,
+            reclaimable: unused.bytes + partials.bytes,
+            unreferenced: unreferenced.bytes + partials.bytes,
         })
     }
 }

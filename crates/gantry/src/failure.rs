@@ -121,6 +121,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             distribution::Error::Unreachable { .. } | distribution::Error::Timeout { .. } => Some(
                 "check the name of the registry, and that it runs; a mirror or a proxy is set in the configuration",
             ),
+            distribution::Error::Status { status: 404, code, .. } if code == "NAME_UNKNOWN" => {
+                Some("gantry registry ls lists the repositories of a registry")
+            }
             distribution::Error::Status { status: 404, .. } => Some("gantry registry tags lists what a repository has"),
             _ => None,
         };

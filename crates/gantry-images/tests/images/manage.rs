@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use gantry_images::{
-    Change, ChangeKind, ContainerUse, Filters, Images, ListOptions, PruneOptions, PullOptions, RemoveOptions, Removed,
-    silent,
+    Change, ChangeKind, ContainerUse, Filters, Images, ImportOptions, ListOptions, PruneOptions, PullOptions,
+    RemoveOptions, Removed, silent,
 };
 use gantry_model::image::{Compression, History};
 use gantry_model::reference::Reference;
@@ -155,6 +155,10 @@ async fn removing() {
     let gone = remove("c", false, &[]).await.unwrap();
     assert_eq!(gone.len(), 2 + 1 + 2, "{gone:?}");
     assert!(images.store().images().unwrap().is_empty());
+    // One that was made here and never pushed had no name by digest.
+    let options = ImportOptions { name: Some("made:1".parse().unwrap()), ..ImportOptions::default() };
+    images.import(std::io::Cursor::new(tar(&[("f", b"x")])), options).await.unwrap();
+    assert_eq!(remove("made:1", false, &[]).await.unwrap()[0], untagged("made:1"));
     assert_eq!(remove("c", false, &[]).await.unwrap_err(), "No such image: c:latest");
     registry.stop().await;
 }

@@ -110,9 +110,9 @@ fn collect(inner: &Inner, policy: &Policy, now: i64, dry_run: bool) -> Result<Co
     }
     sweep(inner, live, &blobs, &layers, &mut collected)?;
     collected.bytes = collected.blobs.iter().chain(&collected.layers).map(|(_, size)| size).sum();
-    let (count, bytes) = Store::expire_partials(inner, now, false)?;
-    collected.partials = count;
-    collected.bytes += bytes;
+    let expired = Store::expire_partials(inner, now)?;
+    collected.partials = expired.count;
+    collected.bytes += expired.bytes;
     Ok(collected)
 }
 

@@ -51,6 +51,33 @@ fn blobs_come_in_whole_or_not_at_all() {
     assert!(matches!(store.open_blob(&sha256(b"x")), Err(Error::Missing { .. })));
 }
 
+/// The room of what was cut off is told of, and can be had at once.
+#[test]
+fn beginnings_are_told_of_and_forgotten() {
+    let place = Place::new();
+    let store = place.open();
+    let lease = store.lease("test", HOUR).unwrap();
+    let begin = |bytes: &[u8]| {
+        let Claim::Mine(mut ingest) = store.ingest(&lease, known(bytes)).unwrap() else { panic!("it is not here") };
+        ingest.write_all(&bytes[..bytes.len() / 2]).unwrap();
+        ingest
+    };
+    let (cut, running) = (vec![1; 50_000], vec![2; 70_000]);
+    drop(begin(&cut));
+    let mut going = begin(&running);
+    let partials = || store.usage().unwrap().partials;
+    assert_eq!((partials().count, partials().bytes), (1, 25_000));
+    assert_eq!(store.usage().unwrap().unreferenced, 25_000);
+    let told = store.forget_partials(true).unwrap();
+    assert_eq!((told, partials()), (partials(), told), "it only looked");
+    assert_eq!(store.forget_partials(false).unwrap(), told);
+    assert_eq!(partials().count, 0);
+    assert_eq!(begin(&cut).offset(), 25_000, "it began anew");
+    // What somebody downloads is left alone.
+    going.write_all(&running[35_000..]).unwrap();
+    going.commit().unwrap();
+}
+
 #[test]
 fn a_download_that_was_cut_off_goes_on() {
     let place = Place::new();

@@ -221,6 +221,9 @@ pub struct Import {
     /// The platform that it is for; this machine's by default
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// The id as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `export`.

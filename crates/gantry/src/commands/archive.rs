@@ -84,7 +84,12 @@ pub fn import(context: &Context, args: &Import) -> Outcome {
         platform: args.platform.clone(),
     };
     let id = context::run(async { images.import(archive, options).await.of(format!("import {}", args.file)) })?;
-    terminal::print(&format!("{id}\n"))
+    terminal::print(&imported(&id.to_string(), args.json))
+}
+
+/// What is told of an image that was imported.
+pub fn imported(id: &str, json: bool) -> String {
+    if json { format!("{}\n", json!({"status": "Imported", "id": id})) } else { format!("{id}\n") }
 }
 
 /// Writes the files of an image to an archive.

@@ -23,6 +23,7 @@ pub fn run(context: &Context, args: &Df) -> Outcome {
             "Blobs": tally(store.blobs),
             "Layers": tally(store.layers),
             "Snapshots": tally(store.snapshots),
+            "Partials": tally(store.partials),
             "UnusedImages": store.unused_images,
             "Reclaimable": store.reclaimable,
             "Unreferenced": store.unreferenced,

@@ -20,7 +20,7 @@ pub const LISTING: Listing = Listing {
 
 /// The rows: images with their content and layers, and what containers wrote.
 pub fn rows(usage: &Usage) -> Vec<Value> {
-    let images = usage.blobs.bytes + usage.layers.bytes;
+    let images = usage.blobs.bytes + usage.layers.bytes + usage.partials.bytes;
     vec![
         row("Images", usage.images, usage.images - usage.unused_images.min(usage.images), images, usage.reclaimable),
         row("Containers", usage.snapshots.count, usage.snapshots.count, usage.snapshots.bytes, 0),
@@ -43,11 +43,13 @@ fn row(kind: &str, total: u64, active: u64, bytes: u64, reclaimable: u64) -> Val
 /// What the images' bytes are.
 pub fn details(usage: &Usage) -> String {
     format!(
-        "Content: {} blobs, {}\nLayers: {}, {}\nNeeded by no image: {}\n",
+        "Content: {} blobs, {}\nLayers: {}, {}\nBeginnings of downloads: {}, {}\nNeeded by no image: {}\n",
         usage.blobs.count,
         units::size(usage.blobs.bytes),
         usage.layers.count,
         units::size(usage.layers.bytes),
+        usage.partials.count,
+        units::size(usage.partials.bytes),
         units::size(usage.unreferenced),
     )
 }
@@ -63,6 +65,7 @@ mod tests {
             blobs: Tally { count: 5, bytes: 80_000_000 },
             layers: Tally { count: 3, bytes: 231_000_000 },
             snapshots: Tally { count: 1, bytes: 0 },
+            partials: Tally { count: 1, bytes: 5_000_000 },
             images: 2,
             unused_images: 1,
             reclaimable: 155_500_000,
@@ -71,12 +74,13 @@ mod tests {
         let form = LISTING.form(None).unwrap();
         insta::assert_snapshot!(LISTING.render(&form, &rows(&usage), None).unwrap(), @r"
         TYPE         TOTAL     ACTIVE    SIZE      RECLAIMABLE
-        Images       2         1         311MB     156MB (50%)
+        Images       2         1         316MB     156MB (49%)
         Containers   1         1         0B        0B
         ");
         insta::assert_snapshot!(details(&usage), @r"
         Content: 5 blobs, 80MB
         Layers: 3, 231MB
+        Beginnings of downloads: 1, 5MB
         Needed by no image: 1kB
         ");
     }

@@ -15,6 +15,7 @@ use super::{filters, pull};
 use crate::cli::image::{Archive, Compression, History, Import, List, Load, Prune, Pull, Push, Remove, Save, Tag};
 use crate::client::lines::Lines;
 use crate::client::{Client, Request, Target};
+use crate::commands::archive::imported;
 use crate::commands::containers::tree;
 use crate::commands::stream::{self as files, Output};
 use crate::context::{self, Context};
@@ -366,9 +367,13 @@ pub fn import(context: &Context, args: &Import) -> Outcome {
     }
     context.ask(async |client| {
         let mut lines = Lines::of(client.call(Request::post(target).archive(send(file))).await?);
-        let mut shown = Stream::for_result(false);
+        let mut shown = if args.json { Stream::new(true) } else { Stream::for_result(false) };
         while let Some(line) = lines.next().await? {
             shown.show(&line)?;
+            let id = line.text("status");
+            if args.json && id.starts_with("sha256:") {
+                terminal::print(&imported(id, true))?;
+            }
         }
         Ok(())
     })
