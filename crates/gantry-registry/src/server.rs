@@ -332,3 +332,56 @@ where
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const INDEX: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+    /// The status of an answer.
+    async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> u16 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Who writes to a repository keeps nobody waiting but others who write to it.
+    #[tokio::test]
+    async fn repositories_do_not_wait_for_each_other() {
+        let root = std::env::temp_dir().join(format!("gantry-registry-turns-{}", std::process::id()));
+        let mut config = Config::parse("listen = '127.0.0.1:0'\n[gc]\ninterval = 0\ngrace = 0").unwrap();
+        config.storage.root.clone_from(&root);
+        let registry = Registry::start(config).await.unwrap();
+        let address = registry.address();
+        assert_eq!(ask(address, "PUT", "/v2/one/manifests/1", INDEX).await, 201);
+        let one = registry.inner.repos.get("one").await.unwrap();
+        let turn = one.turn.lock().await;
+        let patience = Duration::from_secs(20);
+        for (method, path, status) in [
+            ("GET", "/v2/one/manifests/1", 200),
+            ("GET", "/v2/one/tags/list", 200),
+            ("PUT", "/v2/two/manifests/1", 201),
+            ("DELETE", "/v2/two/manifests/1", 202),
+            ("GET", "/v2/_catalog", 200),
+        ] {
+            let asked = tokio::time::timeout(patience, ask(address, method, path, INDEX)).await;
+            assert_eq!(asked.ok(), Some(status), "{method} {path}");
+        }
+        tokio::time::timeout(patience, registry.collect(false)).await.unwrap().unwrap();
+        let waiting = tokio::spawn(ask(address, "PUT", "/v2/one/manifests/2", INDEX));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!waiting.is_finished());
+        drop(turn);
+        assert_eq!(tokio::time::timeout(patience, waiting).await.unwrap().unwrap(), 201);
+        registry.stop().await;
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}

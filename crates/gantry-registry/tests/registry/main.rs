@@ -4,6 +4,7 @@
 
 mod access;
 mod collect;
+mod conformance;
 mod crash;
 mod host;
 mod kit;

@@ -107,6 +107,9 @@ pub fn rich(root: &Path) {
     File::create(root.join("sparse-huge")).unwrap().write_all_at(b"end", 1 << 39).unwrap();
     times(root, 1_600_000_000, 0);
     set_time(&root.join("null"), -1_000_000, 0);
+    // After what 32 bits hold, and after what the digits of a header hold.
+    set_time(&root.join("size-511"), (1 << 31) + 5, 0);
+    set_time(&root.join("size-513"), 10_000_000_000, 0);
 }
 
 /// What pax holds besides: nanoseconds and attributes.
@@ -123,6 +126,7 @@ pub fn full(root: &Path) {
     xattr(&root.join("size-4096"), "security.capability", capability);
     times(root, 1_600_000_000, 1_234_567);
     set_time(&root.join("pipe"), -5, 250_000_000);
+    set_time(&root.join("size-513"), 10_000_000_000, 999_999_999);
 }
 
 /// Packs with GNU tar, unpacks with both.
@@ -216,6 +220,41 @@ fn compressed() {
         let cut = place.dir(&format!("cut-{name}"));
         assert!(unpack(&compressed[..compressed.len() / 2], &cut).is_err(), "{name} cut off");
     }
+}
+
+/// A layer as eStargz has it: a member of its own for each entry, a list of them as the last file, and where that begins
+/// in the field of an empty member. To us it is a layer like any other.
+#[test]
+fn estargz() {
+    let Some(place) = Place::new() else { return };
+    let gzip = |data: &[u8], extra: &[u8]| {
+        let builder = flate2::GzBuilder::new().extra(extra);
+        let mut encoder = builder.write(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    };
+    let lines = ["a/", "a/f: text", "l -> a/f", "h = a/f", ".no.prefetch.landmark: x", "stargz.index.json: {}"];
+    let archive = crate::kit::archive(&lines);
+    // An entry and its data are two blocks, or one; the last member has the end of the archive too.
+    let mut cuts: Vec<usize> = lines
+        .iter()
+        .scan(0, |at, line| {
+            *at += if line.contains(": ") { 1024 } else { 512 };
+            Some(*at)
+        })
+        .collect();
+    *cuts.last_mut().unwrap() = archive.len();
+    let (mut compressed, mut from) = (Vec::new(), 0);
+    for to in cuts {
+        compressed.extend(gzip(&archive[from..to], b""));
+        from = to;
+    }
+    compressed.extend(gzip(b"", format!("SG\x16\0{:016x}STARGZ", compressed.len()).as_bytes()));
+    let (plain, into) = (place.dir("plain"), place.dir("estargz"));
+    unpack(&archive, &plain).unwrap();
+    let unpacked = unpack(&compressed, &into).unwrap();
+    assert_eq!(unpacked.diff_id.to_string(), sha256(&archive));
+    same(&describe(&into), &describe(&plain), "eStargz");
 }
 
 #[test]

@@ -278,6 +278,12 @@ fn nothing_leaks(place: &Place, root: &Path) {
     panic!("the trash is not emptied");
 }
 
+/// Prints a line also of a test that passes, which the harness would hide.
+fn tell(line: &str) {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    writeln!(std::io::stderr(), "{name}: {line}").unwrap();
+}
+
 #[test]
 fn kills_lose_nothing() {
     kills(&Place::new(), KILLS);
@@ -293,7 +299,7 @@ fn kills_lose_no_images() {
 fn kills(place: &Place, kills: u64) {
     let given = std::env::var("GANTRY_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x5eed);
-    println!("seed {seed}: GANTRY_SEED={seed} does the same again, as far as the kernel does");
+    tell(&format!("{kills} kills with seed {seed}: GANTRY_SEED={seed} does the same again, as far as the kernel does"));
     let root = place.path("");
     let mut random = Random(seed);
     let (mut expected, mut done) = (Expected::default(), BTreeMap::new());
@@ -308,7 +314,7 @@ fn kills(place: &Place, kills: u64) {
             }
         }
     }
-    println!("done in {kills} runs: {done:?}");
+    tell(&format!("done in {kills} runs: {done:?}"));
     for word in ["tag!", "untag!", "make!", "remove!"] {
         assert!(done.get(word).is_some_and(|count| *count > kills / 5), "too little was done: {done:?}");
     }
@@ -318,7 +324,7 @@ fn kills(place: &Place, kills: u64) {
 fn kills_while_a_store_is_made() {
     let given = std::env::var("GANTRY_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()) ^ 0xb1a7);
-    println!("seed {seed}: GANTRY_SEED={seed} does the same again, as far as the kernel does");
+    tell(&format!("{BIRTHS} births with seed {seed}: GANTRY_SEED={seed} does the same again"));
     let mut random = Random(seed);
     for _ in 0..BIRTHS {
         let place = Place::new();

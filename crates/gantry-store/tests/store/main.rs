@@ -5,6 +5,7 @@
 mod collect;
 mod content;
 mod crash;
+mod forms;
 mod full;
 mod kit;
 mod layers;
