@@ -84,6 +84,14 @@ pub enum Error {
         /// The exit status that tells of it: 127 if there is no such program, 126 if it cannot be executed, else 128.
         code: i32,
     },
+    /// A container could not be saved.
+    #[error("cannot checkpoint container {container}: {cause}")]
+    Checkpoint {
+        /// As it was asked for.
+        container: String,
+        /// The runtime's words.
+        cause: String,
+    },
     /// The image.
     #[error(transparent)]
     Image(#[from] gantry_images::Error),

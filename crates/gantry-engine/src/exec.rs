@@ -153,6 +153,7 @@ impl Engine {
             socket: at("monitor").display().to_string(),
             exit: at("exit").display().to_string(),
             log: None,
+            restore: None,
         };
         let pid = monitor::spawn(&self.0.options.runtime, &at("launch"), &launch, client).await?;
         exec.state.send_modify(|state| (state.running, state.pid) = (true, pid));

@@ -19,6 +19,7 @@ pub mod userns;
 
 mod attach;
 mod bundle;
+mod checkpoint;
 mod commit;
 mod db;
 mod engine;
@@ -41,6 +42,7 @@ mod usage;
 mod volumes;
 
 pub use attach::Attached;
+pub use checkpoint::CreateCheckpoint;
 pub use commit::Commit;
 pub use container::View;
 pub use engine::{Engine, Options};

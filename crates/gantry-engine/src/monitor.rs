@@ -130,7 +130,7 @@ pub(crate) async fn until_gone(path: &Path) -> Option<std::fs::File> {
     let until = tokio::time::Instant::now() + END;
     while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         if tokio::time::Instant::now() > until {
-            tracing::warn!("the monitor of {} does not end", path.display());
+            tracing::warn!("who holds {} does not end", path.display());
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

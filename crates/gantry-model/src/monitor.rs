@@ -46,6 +46,19 @@ pub struct Launch {
     /// Where the output goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogFile>,
+    /// The checkpoint that the container goes on from; it runs then when the monitor says that it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+}
+
+/// A checkpoint to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// Absolute path of the directory that it is in.
+    pub images: String,
+    /// Absolute path of the directory for the log of the restoration.
+    pub work: String,
 }
 
 /// Which streams of a process a client is attached to.
@@ -92,7 +105,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ready {
-    /// The process is there, by its id; a container's own waits to be started.
+    /// The process is there, by its id; a container's own waits to be started, unless it goes on from a checkpoint.
     Pid(i32),
     /// There is none, and nothing is left of it: why.
     Error(String),
@@ -107,6 +120,9 @@ pub struct Exit {
     /// Whether the kernel killed something in its cgroup for want of memory.
     #[serde(default)]
     pub oom: bool,
+    /// Whether it ended by a checkpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saved: bool,
     /// When it ended, in nanoseconds since 1970.
     pub finished: u64,
 }

@@ -5,6 +5,7 @@
 //! | `config.json` | the configuration as it was when the container was made; whoever makes it holds a lock on it |
 //! | `state.json` | what has been made: written before anything is, and again with the process; always whole |
 //! | `checkpointed` | nothing: it is there once the container ended by a checkpoint |
+//! | `restoring` | nothing: it is there while the container is being restored |
 //! | `start.sock` | the socket on which the container's process waits to be started; gone once it is |
 
 use std::fs::File;
@@ -27,6 +28,7 @@ pub const MAX_DOCUMENT: u64 = 32 << 20;
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const CHECKPOINTED: &str = "checkpointed";
+const RESTORING: &str = "restoring";
 
 /// What is known of a container beyond its configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -221,7 +223,7 @@ impl Directory {
 
     /// Whether the start socket is there.
     pub fn waits(&self) -> bool {
-        statat(&self.fd, crate::interp::START_SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.has(crate::interp::START_SOCKET)
     }
 
     /// Removes the start socket: the container counts as started.
@@ -265,9 +267,25 @@ impl Directory {
         self.new_file(CHECKPOINTED).map(drop)
     }
 
+    /// Takes the note back: the container goes on after all.
+    pub fn unmark_checkpointed(&self) {
+        // A note that stays is of no meaning while the container runs.
+        let _ = unlinkat(&self.fd, CHECKPOINTED, AtFlags::empty());
+    }
+
+    /// Notes that the container is being restored: it has a process, and is not there yet.
+    pub fn mark_restoring(&self) -> Result<()> {
+        self.new_file(RESTORING).map(drop)
+    }
+
+    /// Notes that the container is restored.
+    pub fn unmark_restoring(&self) -> Result<()> {
+        unlinkat(&self.fd, RESTORING, AtFlags::empty()).context(|| format!("remove {}/{RESTORING}", self.path))
+    }
+
     /// Whether it ended by a checkpoint.
     pub fn is_checkpointed(&self) -> bool {
-        statat(&self.fd, CHECKPOINTED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.has(CHECKPOINTED)
     }
 
     /// Where the container is in its life, by what is on disk and in the kernel.
@@ -284,8 +302,13 @@ impl Directory {
         match self.waits() {
             true if self.is_being_made() => Status::Creating,
             true => Status::Created,
+            false if self.has(RESTORING) && self.is_being_made() => Status::Creating,
             false => Status::Running,
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 }
 

@@ -24,6 +24,7 @@ impl Engine {
         }
         let containers = self.read().all();
         for container in &containers {
+            self.clear_checkpoints(&container.id).await;
             if let Err(error) = self.adopt_one(container).await {
                 tracing::warn!("adopt container {}: {error}", container.id);
             }

@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Waits until a container does not run.
-    fn until_ended(container: &Container) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn until_ended(container: &Container) -> impl Future<Output = ()> + use<> {
         let mut watch = container.watch();
         async move {
             // The sender is never gone before its receivers.

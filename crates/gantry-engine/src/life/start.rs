@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::ContainerId;
-use gantry_model::monitor::{Attach, Launch, LogFile};
+use gantry_model::monitor::{Attach, Launch, LogFile, Restore};
 
 use crate::bundle::{self, Found};
 use crate::cdi;
@@ -33,6 +33,11 @@ impl Engine {
     /// # Errors
     /// It runs already, or something that it needs is not to be had; nothing is left of the try then.
     pub async fn start(&self, asked: &str) -> Result<()> {
+        self.start_with(asked, None).await
+    }
+
+    /// Starts a container, or lets it go on from a checkpoint.
+    pub(crate) async fn start_with(&self, asked: &str, checkpoint: Option<Restore>) -> Result<()> {
         let container = self.find(asked)?;
         let life = container.life.lock().await;
         match container.state().status {
@@ -47,7 +52,7 @@ impl Engine {
         }
         container.next_turn();
         container.change(|state| (state.restarts, state.stopped_by_hand) = (0, false));
-        let started = self.launch(&container).await;
+        let started = self.launch(&container, checkpoint).await;
         drop(life);
         if started.is_err() && container.record().host.auto_remove {
             self.remove_at_the_end(&container).await;
@@ -55,11 +60,11 @@ impl Engine {
         started
     }
 
-    /// Makes the process of a container and starts it. Who calls this holds the container's life.
-    pub(super) async fn launch(&self, container: &Arc<Container>) -> Result<()> {
+    /// Makes the process of a container and starts it, or restores it. Who calls this holds the container's life.
+    pub(super) async fn launch(&self, container: &Arc<Container>, checkpoint: Option<Restore>) -> Result<()> {
         let started = match self.prepare(container).await {
             // The range of ids is this container's; once its process is there, that shows.
-            Ok((launch, _range)) => self.begin(container, launch).await,
+            Ok((launch, _range)) => self.begin(container, Launch { restore: checkpoint, ..launch }).await,
             Err(error) => Err(error),
         };
         let Err(error) = started else { return Ok(()) };
@@ -207,8 +212,10 @@ impl Engine {
             connection.ask(request, Some(client)).await.context(what)?;
         }
         let id = container_id(&container.id)?;
-        self.runtime(move |runtime| runtime.start(&id, None).map_err(|error| monitor::failed(&error.to_string())))
-            .await?;
+        if launch.restore.is_none() {
+            self.runtime(move |runtime| runtime.start(&id, None).map_err(|error| monitor::failed(&error.to_string())))
+                .await?;
+        }
         let started = self.now();
         container.change(|state| {
             (state.status, state.pid, state.started) = (Status::Running, pid, started);
@@ -428,6 +435,7 @@ impl Work {
             socket: path("monitor"),
             exit: path("exit"),
             log: self.log.clone(),
+            restore: None,
         }
     }
 }

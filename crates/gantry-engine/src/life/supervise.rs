@@ -36,7 +36,7 @@ impl Engine {
         let exit = told.or_else(|| monitor::read_exit(&self.run_dir(&container.id).join("exit")));
         let exit = match exit {
             Some(exit) => exit,
-            None => Exit { code: LOST, oom: false, finished: self.now() as u64 },
+            None => Exit { code: LOST, finished: self.now() as u64, ..Exit::default() },
         };
         container.end_tasks();
         if told.is_none() {
@@ -44,6 +44,10 @@ impl Engine {
             self.end_processes(container).await;
         }
         self.clear_mounts(container).await;
+        if exit.saved {
+            // It is to go on from its checkpoint, and not to begin anew.
+            container.change(|state| state.stopped_by_hand = true);
+        }
         let (code, finished) = (i32::from(exit.code), exit.finished as i64);
         let again = Self::restarts(container, code);
         let lasted = finished - container.state().started;
@@ -96,7 +100,7 @@ impl Engine {
                 return;
             }
             container.change(|state| state.restarts += 1);
-            let started = engine.launch(&container).await;
+            let started = engine.launch(&container, None).await;
             drop(life);
             if let Err(error) = started {
                 tracing::warn!("restart container {}: {error}", container.id);

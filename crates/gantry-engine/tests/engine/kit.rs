@@ -71,6 +71,7 @@ pub fn in_own_network<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     const NEWNET: i32 = 0x4000_0000;
     let netns = std::thread::spawn(|| {
         gantry_sys::ns::unshare(NEWNET).unwrap();
+        gantry_sys::netlink::loopback_up().unwrap();
         std::fs::File::open("/proc/thread-self/ns/net").unwrap()
     });
     let netns = std::sync::Arc::new(netns.join().unwrap());
@@ -112,7 +113,7 @@ fn busybox() -> Vec<u8> {
     std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
     for name in [
         "sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc", "nc",
-        "ip", "grep",
+        "ip", "grep", "cut",
     ] {
         std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 #![allow(clippy::large_futures, reason = "there are few of them")]
 
+mod checkpoint;
 mod configurations;
 mod kit;
 mod life;

@@ -448,6 +448,7 @@ fn checkpoint(flags: &mut Matches) -> Result<Checkpoint, UsageError> {
     Ok(Checkpoint {
         criu: criu(flags)?,
         parent_path,
+        commit_to: flags.path("commit-to"),
         leave_running: flags.switch("leave-running")?,
         tcp_skip_in_flight: flags.switch("tcp-skip-in-flight")?,
         link_remap: flags.switch("link-remap")?,

@@ -406,6 +406,8 @@ pub struct Checkpoint {
     pub criu: Criu,
     /// Directory of the previous images, relative to that of these.
     pub parent_path: Option<PathBuf>,
+    /// Path that the directory of the images gets when it is whole.
+    pub commit_to: Option<PathBuf>,
     /// Let the container run on.
     pub leave_running: bool,
     /// Leave out TCP connections that are not established yet.

@@ -360,6 +360,11 @@ pub static COMMANDS: &[CommandSpec] = &[
             IMAGE_PATH,
             WORK_PATH,
             value("parent-path", "DIR", "directory of the previous images, relative to --image-path"),
+            value(
+                "commit-to",
+                "DIR",
+                "rename --image-path to DIR when it is whole; if that fails, the container runs on",
+            ),
             switch("leave-running", "let the container run on"),
             TCP_ESTABLISHED,
             switch("tcp-skip-in-flight", "leave out TCP connections that are not established yet"),

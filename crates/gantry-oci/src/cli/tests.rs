@@ -128,11 +128,11 @@ fn criu() {
     check(
         "checkpoint --image-path /i --work-path /w --parent-path ../p --tcp-established --ext-unix-sk --shell-job \
          --page-server 10.0.0.1:27 --file-locks --manage-cgroups-mode soft --empty-ns network --lazy-pages --status-fd 3 \
-         --leave-running --pre-dump web",
+         --leave-running --commit-to /j --pre-dump web",
         "global: Global { }, command: Checkpoint(Checkpoint { id: (\"web\"), criu: Criu { image_path: (\"/i\"), \
          work_path: (\"/w\"), tcp_established: true, ext_unix_sk: true, shell_job: true, lazy_pages: true, \
          file_locks: true, manage_cgroups: (Soft), empty_network: true }, parent_path: (\"../p\"), \
-         leave_running: true, status_fd: (3), page_server: ((\"10.0.0.1\", 27)), pre_dump: true })",
+         commit_to: (\"/j\"), leave_running: true, status_fd: (3), page_server: ((\"10.0.0.1\", 27)), pre_dump: true })",
     );
     check(
         "restore --image-path /i --detach --pid-file /p --no-pivot -no-subreaper --bundle /b web",

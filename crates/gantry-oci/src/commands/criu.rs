@@ -15,6 +15,7 @@ pub(super) fn checkpoint(runtime: &Runtime, checkpoint: &cli::Checkpoint) -> Res
         id: &checkpoint.id,
         criu: criu(&checkpoint.criu)?,
         parent_path: checkpoint.parent_path.as_deref().map(text).transpose()?,
+        commit_to: checkpoint.commit_to.as_deref().map(|path| text(&std::path::absolute(path)?)).transpose()?,
         leave_running: checkpoint.leave_running,
         tcp_skip_in_flight: checkpoint.tcp_skip_in_flight,
         link_remap: checkpoint.link_remap,

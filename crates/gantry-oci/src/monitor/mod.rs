@@ -1,5 +1,6 @@
-//! The monitor of a process: it makes a container, or a further process in one, holds its streams, writes its log, reaps
-//! it and records its end. It depends on nothing but the kernel, so that containers outlive the engine that made them.
+//! The monitor of a process: it makes or restores a container, or makes a further process in one, holds its streams, writes
+//! its log, reaps it and records its end. It depends on nothing but the kernel, so that containers outlive the engine that
+//! made them.
 //!
 //! What is said between the two is in `gantry_model::monitor`. A monitor lives as long as its process, and there is one
 //! for each, so it is one thread, and takes no memory that it does not give back.
@@ -16,7 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gantry_model::ContainerId;
 use gantry_model::monitor::{Exit, Launch, Ready};
-use gantry_runtime::{ConsoleTo, CreateRequest, Created, ExecRequest, Flags, Runtime, Warn};
+use gantry_runtime::{
+    ConsoleTo, Container, CreateRequest, Created, Criu, ExecRequest, Flags, RestoreRequest, Runtime, Warn,
+};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -268,6 +271,26 @@ fn create(launch: &Launch, runtime: &Runtime, clock: fn() -> SystemTime) -> Resu
         return Ok(runtime.exec(&request)?);
     }
     let bundle = &launch.bundle;
+    if let Some(restore) = &launch.restore {
+        let criu = Criu {
+            image_path: restore.images.clone(),
+            work_path: Some(restore.work.clone()),
+            file_locks: true,
+            ..Criu::default()
+        };
+        // The other ends of connections have not waited.
+        let request = RestoreRequest {
+            id: &id,
+            bundle,
+            criu,
+            flags: &flags,
+            tcp_close: true,
+            lsm_profile: None,
+            lsm_mount_context: None,
+            now: &now,
+        };
+        return Ok(runtime.restore(&request)?);
+    }
     let request = CreateRequest { id: &id, bundle, config: None, flags: &flags, start: false, now: &now };
     Ok(runtime.create(&request)?)
 }
@@ -282,8 +305,13 @@ impl Running {
     fn look_after(mut self, clock: fn() -> SystemTime) -> Result<(), Error> {
         let process = Process { pid: self.created.pid, pidfd: self.created.pidfd.as_fd() };
         let status = self.relay.run(&self.blocked, process, clock).context(|| "look after the process".to_owned())?;
-        let oom = self.created.container.as_ref().is_some_and(|container| container.oom_kills() > 0);
-        let exit = Exit { code: exit_code(status), oom, finished: nanoseconds(clock) };
+        let container = self.created.container.as_ref();
+        let exit = Exit {
+            code: exit_code(status),
+            oom: container.is_some_and(|container| container.oom_kills() > 0),
+            saved: container.is_some_and(Container::is_checkpointed),
+            finished: nanoseconds(clock),
+        };
         let text = serde_json::to_vec(&exit).unwrap_or_default();
         // Before anything of the container is taken away: whoever finds the rest knows how it ended.
         let recorded = write_whole(&self.launch.exit, &text).context(|| format!("write {}", self.launch.exit));

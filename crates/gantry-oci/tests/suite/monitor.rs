@@ -57,6 +57,7 @@ impl Monitor {
             terminal: container.spec.process.as_ref().is_some_and(|process| process.terminal),
             stdin: false,
             stdin_once: false,
+            restore: None,
             attach: None,
             systemd: false,
             socket: path("socket"),

@@ -53,6 +53,9 @@ pub struct CheckpointRequest<'a> {
     pub criu: Criu,
     /// Directory of the images that these build upon, relative to theirs.
     pub parent_path: Option<String>,
+    /// The path that the directory of the images gets once it is whole and on the disk, while the processes still wait: if
+    /// this fails they go on. It lies in the same file system, and must not exist.
+    pub commit_to: Option<String>,
     /// Whether the container runs on.
     pub leave_running: bool,
     /// Whether TCP connections that are not established yet are left out.

@@ -9,7 +9,7 @@ use gantry_model::ContainerId;
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::oci::spec::Spec;
 use gantry_model::oci::state::Status;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 use super::{Report, Runtime};
 use crate::criu::option::{Feature, Kind, Response};
@@ -61,6 +61,11 @@ impl Runtime {
         if !matches!(report.status, Status::Running | Status::Paused) {
             return Err(Error::Status { action: "checkpoint", id: request.id.to_string(), status: report.status });
         }
+        if request.pre_dump && request.commit_to.is_some() {
+            return Err(Error::Unsupported(
+                "--commit-to is of no use with --pre-dump, which saves no whole".to_owned(),
+            ));
+        }
         make_directories(&request.criu, true)?;
         check_parent(request)?;
         if request.pre_dump || request.parent_path.is_some() {
@@ -74,14 +79,37 @@ impl Runtime {
         if !request.pre_dump {
             write_streams(&request.criu, &facts)?;
         }
-        dump(request, &facts)?;
-        if request.leave_running || request.pre_dump {
-            return Ok(());
+        let ends = !request.leave_running && !request.pre_dump;
+        dump(request, &facts, &|| {
+            if let Some(path) = &request.commit_to {
+                commit(&request.criu.image_path, path)?;
+            }
+            // Now, not when the processes have ended: whoever looks after them may have removed everything by then.
+            if ends { directory.mark_checkpointed() } else { Ok(()) }
+        })
+        .inspect_err(|_| directory.unmark_checkpointed())?;
+        if ends {
+            end(&report.record);
         }
-        directory.mark_checkpointed()?;
-        end(&report.record);
         Ok(())
     }
+}
+
+/// Brings the images to the disk, and gives them their name.
+fn commit(images: &str, path: &str) -> Result<()> {
+    let entries = std::fs::read_dir(images).context(|| format!("read {images}"))?;
+    for entry in entries {
+        let file = entry.context(|| format!("read {images}"))?.path();
+        let synced = std::fs::File::open(&file).and_then(|file| file.sync_all());
+        synced.context(|| format!("bring {} to the disk", file.display()))?;
+    }
+    let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
+    let directory = std::fs::File::open(parent).context(|| format!("open {}", parent.display()))?;
+    let synced = std::fs::File::open(images).and_then(|images| images.sync_all());
+    synced.context(|| format!("bring {images} to the disk"))?;
+    rustix::fs::renameat_with(CWD, images, CWD, path, RenameFlags::NOREPLACE)
+        .context(|| format!("rename {images} to {path}"))?;
+    directory.sync_all().context(|| format!("bring {} to the disk", parent.display()))
 }
 
 /// CRIU cannot say what is wrong with the directory of older images.
@@ -159,16 +187,15 @@ fn bound(id: &ContainerId, record: &Record, spec: &Spec) -> Result<Vec<External>
     Ok(plan::externals(&steps))
 }
 
-fn dump(request: &CheckpointRequest<'_>, facts: &DumpFacts) -> Result<()> {
+/// Saves. `saved` is called when all is written and the processes still wait: if it fails they go on.
+fn dump(request: &CheckpointRequest<'_>, facts: &DumpFacts, saved: &dyn Fn() -> Result<()>) -> Result<()> {
     let options = plan::dump(request, facts);
     let kind = if request.pre_dump { Kind::PreDump } else { Kind::Dump };
     let mut ready = request.status_fd.map(status_descriptor).transpose()?;
-    let mut reached = |event: Event<'_>| match (event.script, ready.take()) {
-        ("status-ready", Some(descriptor)) => service::signal_ready(descriptor.as_fd()),
-        (_, descriptor) => {
-            ready = descriptor;
-            Ok(())
-        }
+    let mut reached = |event: Event<'_>| match event.script {
+        "status-ready" => ready.take().map_or(Ok(()), |descriptor| service::signal_ready(descriptor.as_fd())),
+        "post-dump" => saved(),
+        _ => Ok(()),
     };
     service::forget_log(log_directory(&request.criu), DUMP_LOG);
     let service = Service::start(Some(places(&request.criu)), &[], || Ok(()))?;

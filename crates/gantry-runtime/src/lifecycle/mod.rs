@@ -121,6 +121,11 @@ impl Container {
         self.notify.take()
     }
 
+    /// Whether it ended by a checkpoint.
+    pub fn is_checkpointed(&self) -> bool {
+        self.directory.is_checkpointed()
+    }
+
     /// How many processes in its cgroup the kernel has killed for want of memory; 0 where that is not counted.
     pub fn oom_kills(&self) -> u64 {
         self.record.cgroup.oom_kill_count().unwrap_or(0)

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::super::checkpoint::{log_directory, make_directories, need_root, places, succeed};
-use super::{CreateRequest, Created, Decided, new_record, undo, write_pid_file};
+use super::{Container, CreateRequest, Created, Decided, new_record, undo, write_pid_file};
 use crate::console::connect;
 use crate::criu::option::{Kind, ManageCgroups};
 use crate::criu::plan::{self, RESTORE_LOG, RestoreFacts, STREAMS};
@@ -44,14 +44,24 @@ impl Runtime {
         let directory = self.store.make(id)?;
         let prepared = prepare(&create, &mut decided, &directory);
         let ours = prepared.is_ok();
-        let result = prepared.and_then(|(lock, record)| bring_back(request, &decided, &record, &directory, lock));
-        result.map_err(|error| {
-            // What CRIU could not end itself must not keep the cgroup; one that was there before is another's.
-            if ours && decided.cgroup.location.exists() {
-                let _ = decided.cgroup.location.kill_all(9);
+        let result = prepared.and_then(|(lock, record)| {
+            let created = bring_back(request, &decided, &record, &directory, lock)?;
+            let start_time = start_time(created.pid).unwrap_or_default();
+            Ok((Record { pid: created.pid, start_time, ..record }, created))
+        });
+        match result {
+            Ok((record, created)) => {
+                let container = Some(Container { directory, record, spec: decided.spec, notify: None });
+                Ok(Created { container, ..created })
             }
-            undo(error, &decided, &directory)
-        })
+            Err(error) => {
+                // What CRIU could not end itself must not keep the cgroup; one that was there before is another's.
+                if ours && decided.cgroup.location.exists() {
+                    let _ = decided.cgroup.location.kill_all(9);
+                }
+                Err(undo(error, &decided, &directory))
+            }
+        }
     }
 
     /// Removes a container that was checkpointed under this name.
@@ -66,6 +76,7 @@ impl Runtime {
 /// Records the container, and makes its cgroup.
 fn prepare(create: &CreateRequest<'_>, decided: &mut Decided, directory: &Directory) -> Result<(File, Record)> {
     let lock = directory.keep_config(&decided.text)?;
+    directory.mark_restoring()?;
     directory.write_record(&new_record(create, decided))?;
     decided.cgroup.prepare()?;
     // Hierarchies that refused this user are left out by now.
@@ -116,6 +127,7 @@ fn bring_back(
     let pid = answer.pid.or(recorded).ok_or_else(|| Error::InitDied("criu does not say which it is".to_owned()))?;
     let created = finish_restored(pid, request, decided, unit)?;
     keep_time_namespace(&mut lock, decided, pid)?;
+    directory.unmark_restoring()?;
     drop(lock);
     match (console, master) {
         (Some(socket), Some(master)) => {
