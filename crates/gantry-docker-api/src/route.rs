@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use crate::error::{Failure, Outcome};
-use crate::handlers::{container, exec, files, image, logs, network, stream, system, usage, volume};
+use crate::handlers::{checkpoint, container, exec, files, image, logs, network, stream, system, usage, volume};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::server::Api;
@@ -54,7 +54,7 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("POST", ["create"]) => Box::pin(container::create(api, request)).await,
         ("POST", ["prune"]) => container::prune(api, &request).await,
         ("GET", [id, "json"]) => container::inspect(api, id, &request).await,
-        ("POST", [id, "start"]) => container::start(api, id).await,
+        ("POST", [id, "start"]) => container::start(api, id, &request).await,
         ("POST", [id, "stop"]) => container::stop(api, id, &request).await,
         ("POST", [id, "restart"]) => container::restart(api, id, &request).await,
         ("POST", [id, "kill"]) => container::kill(api, id, &request).await,
@@ -73,6 +73,9 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("GET", [id, "logs"]) => logs::logs(api, id, &request).await,
         ("GET", [id, "stats"]) => usage::stats(api, id, &request).await,
         ("POST", [id, "exec"]) => exec::create(api, id, request).await,
+        ("POST", [id, "checkpoints"]) => checkpoint::create(api, id, request).await,
+        ("GET", [id, "checkpoints"]) => checkpoint::list(api, id, &request).await,
+        ("DELETE", [id, "checkpoints", name]) => checkpoint::remove(api, id, name, &request).await,
         _ => Err(Failure::missing("page not found")),
     }
 }

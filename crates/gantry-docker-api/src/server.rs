@@ -34,6 +34,8 @@ pub struct Api {
     pub engine: Engine,
     /// What the program says of itself.
     pub build: Arc<Build>,
+    /// Whether clients are told that what Docker calls experimental may be asked for: some ask for checkpoints only then.
+    pub experimental: bool,
 }
 
 /// Serves a socket until `shutdown` becomes true, and the requests that are being answered then to their end.
@@ -95,7 +97,8 @@ async fn answer(api: Api, request: http::Request<Incoming>) -> Result<Reply, Inf
         "Api-Version",
         HeaderValue::from_str(&Version::NEWEST.to_string()).unwrap_or(HeaderValue::from_static("")),
     );
-    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+    let experimental = if api.experimental { "true" } else { "false" };
+    headers.insert("Docker-Experimental", HeaderValue::from_static(experimental));
     headers.insert("Ostype", HeaderValue::from_static("linux"));
     if let Ok(server) = HeaderValue::from_str(&server) {
         headers.insert(header::SERVER, server);

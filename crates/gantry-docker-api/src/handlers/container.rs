@@ -181,8 +181,14 @@ async fn is_descendant(api: &Api, view: &View, ancestors: &[String]) -> bool {
 }
 
 /// `POST /containers/ID/start`.
-pub(crate) async fn start(api: &Api, id: &str) -> Outcome<Reply> {
-    api.engine.start(id).await?;
+pub(crate) async fn start(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
+    match request.get("checkpoint") {
+        "" => api.engine.start(id).await?,
+        name => {
+            let dir = Some(request.get("checkpoint-dir")).filter(|dir| !dir.is_empty());
+            api.engine.start_from(id, name, dir).await?;
+        }
+    }
     Ok(done())
 }
 

@@ -1,5 +1,6 @@
 //! What is done for each request: the engine is called, and its result becomes a document.
 
+pub(crate) mod checkpoint;
 pub(crate) mod container;
 pub(crate) mod exec;
 pub(crate) mod files;

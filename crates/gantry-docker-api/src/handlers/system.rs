@@ -46,10 +46,10 @@ pub(crate) fn version(api: &Api) -> Reply {
     let build = &api.build;
     let (newest, oldest) = (Version::NEWEST.to_string(), Version::OLDEST.to_string());
     let details = json!({
-        "ApiVersion": newest, "Arch": architecture(), "BuildTime": build.time, "Experimental": "false", "GitCommit": build.commit,
+        "ApiVersion": newest, "Arch": architecture(), "BuildTime": build.time, "Experimental": api.experimental.to_string(), "GitCommit": build.commit,
         "GoVersion": "", "KernelVersion": kernel(), "MinAPIVersion": oldest, "Os": "linux",
     });
-    ok(&json!({
+    let mut document = json!({
         "Platform": {"Name": format!("Gantry {}", build.version)},
         "Components": [{"Name": "Engine", "Version": build.version, "Details": details}],
         "Version": build.version,
@@ -61,7 +61,12 @@ pub(crate) fn version(api: &Api) -> Reply {
         "Arch": architecture(),
         "KernelVersion": kernel(),
         "BuildTime": build.time,
-    }))
+    });
+    // Docker says it only where it is so.
+    if api.experimental {
+        document["Experimental"] = json!(true);
+    }
+    ok(&document)
 }
 
 /// The name and the version of the distribution.
@@ -168,7 +173,7 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "NoProxy": "",
         "Name": uname.nodename().to_string_lossy(),
         "Labels": [],
-        "ExperimentalBuild": false,
+        "ExperimentalBuild": api.experimental,
         "ServerVersion": api.build.version,
         "Runtimes": {"runc": {"path": options.runtime.display().to_string()}},
         "DefaultRuntime": "runc",

@@ -25,4 +25,7 @@ pub struct Daemon {
     /// What names of network interfaces begin with, one to five letters [default: gty]
     #[arg(long, value_name = "PREFIX")]
     pub network_prefix: Option<String>,
+    /// Tell clients that what Docker calls experimental may be asked for, such as checkpoints
+    #[arg(long)]
+    pub experimental: bool,
 }

@@ -3,6 +3,7 @@
 //! Names, flags and their meaning are Docker's, so that scripts and hands need not learn. What Docker does not have is
 //! `--json` with every command that tells something, and the groups `registry` and `image diff`.
 
+pub mod checkpoint;
 pub mod container;
 pub mod create;
 pub mod daemon;
@@ -134,6 +135,9 @@ pub enum Command {
     /// Everything about containers
     #[command(name = "container", subcommand, arg_required_else_help = true)]
     Containers(container::Group),
+    /// Everything about checkpoints: what containers are doing, saved and gone on with
+    #[command(subcommand, arg_required_else_help = true)]
+    Checkpoint(checkpoint::Command),
     /// Everything about images
     #[command(subcommand, arg_required_else_help = true)]
     Image(ImageCommand),

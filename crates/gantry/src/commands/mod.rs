@@ -28,6 +28,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Ps(args) => containers::list(context, &args),
         Command::Network(command) => daemon::networks::run(context, &command),
         Command::Volume(command) => daemon::volumes::run(context, &command),
+        Command::Checkpoint(command) => daemon::checkpoints::run(context, &command),
         Command::Inspect(args) if context.direct() => inspect::run(context, &inspect::of_image(args)?),
         Command::Inspect(args) => daemon::inspect::any(context, &args),
         Command::Events(args) | Command::System(SystemCommand::Events(args)) => daemon::events::run(context, &args),

@@ -28,6 +28,8 @@ pub struct DaemonConfig {
     pub systemd_cgroups: bool,
     /// What names of network interfaces begin with.
     pub network_prefix: String,
+    /// Whether clients are told that what Docker calls experimental may be asked for.
+    pub experimental: bool,
     /// The log driver of containers that do not say.
     pub log_driver: String,
     /// Its options.
@@ -44,6 +46,7 @@ impl Default for DaemonConfig {
             cgroup_parent: "gantry".to_owned(),
             systemd_cgroups: false,
             network_prefix: "gty".to_owned(),
+            experimental: false,
             log_driver: String::new(),
             log_options: BTreeMap::new(),
         }

@@ -52,7 +52,7 @@ pub fn run(context: &Context, args: &Daemon) -> Outcome {
     let outcome = runtime.block_on(async {
         let engine = Engine::open(options, images).await.map_err(|error| Failure::new(error.to_string()))?;
         let build = Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() };
-        let api = Api { engine: engine.clone(), build: Arc::new(build) };
+        let api = Api { engine: engine.clone(), build: Arc::new(build), experimental: config.experimental };
         let (stop, stopped) = watch::channel(false);
         let listener = listen::listener(&bound)?;
         let server = tokio::spawn(serve(listener, api, stopped));
@@ -110,6 +110,7 @@ fn settled(mut config: DaemonConfig, args: &Daemon) -> DaemonConfig {
     set(&mut config.socket, args.socket.as_ref());
     set(&mut config.cgroup_parent, args.cgroup_parent.as_ref());
     set(&mut config.network_prefix, args.network_prefix.as_ref());
+    config.experimental |= args.experimental;
     config.group = args.group.clone().or(config.group);
     config.runtime = args.runtime.clone().or(config.runtime);
     config

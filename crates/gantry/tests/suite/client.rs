@@ -51,6 +51,39 @@ fn versions_are_agreed_on() {
     assert!(said.err.contains("it speaks version 1.20 of the API, 1.24 is the oldest here"), "{}", said.err);
 }
 
+/// A daemon whose container `box` has a checkpoint.
+fn checkpoints(asked: &Asked) -> Answer {
+    match asked.what.as_str() {
+        "POST /containers/box/checkpoints" => Answer::Bytes(201, "", Vec::new()),
+        "GET /containers/box/checkpoints" | "GET /containers/box/checkpoints?dir=%2Fd" => json(r#"[{"Name":"one"}]"#),
+        "DELETE /containers/box/checkpoints/one" | "POST /containers/box/start?checkpoint=one&checkpoint-dir=%2Fd" => {
+            Answer::Bytes(204, "", Vec::new())
+        }
+        _ => one_container(asked),
+    }
+}
+
+#[test]
+fn checkpoints_are_made_listed_and_gone_on_from() {
+    let fake = Fake::new("1.45", checkpoints);
+    for (line, expect) in [
+        ("checkpoint create box one", "one\n"),
+        ("checkpoint create --leave-running --checkpoint-dir /d box one", "one\n"),
+        ("checkpoint ls box", "CHECKPOINT NAME\none\n"),
+        ("checkpoint ls -q --checkpoint-dir /d box", "one\n"),
+        ("checkpoint rm box one", ""),
+        ("start --checkpoint one --checkpoint-dir /d box", "box\n"),
+    ] {
+        let said = fake.run(line);
+        assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, expect, ""), "{line}");
+    }
+    let asked = fake.asked();
+    let body = |nth: usize| serde_json::from_str::<serde_json::Value>(&asked[nth].body).unwrap();
+    assert_eq!(body(0), serde_json::json!({"CheckpointID": "one", "CheckpointDir": "", "Exit": true}));
+    assert_eq!(body(1), serde_json::json!({"CheckpointID": "one", "CheckpointDir": "/d", "Exit": false}));
+    assert_eq!(fake.run("checkpoint rm box two").status, 1);
+}
+
 #[test]
 fn run_joins_and_gives_the_status() {
     let fake = Fake::new("1.45", one_container);

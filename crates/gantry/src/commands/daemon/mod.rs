@@ -1,5 +1,6 @@
 //! The commands that ask the daemon about all that it keeps: networks, volumes, the system, images.
 
+pub mod checkpoints;
 pub mod events;
 pub mod files;
 pub mod filters;
