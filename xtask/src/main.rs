@@ -10,6 +10,7 @@ mod dist;
 mod fuzz;
 mod peers;
 mod s3;
+mod session;
 mod sh;
 mod test;
 mod tidy;
@@ -32,6 +33,7 @@ const COMMANDS: &[(&str, &str, Command)] = &[
     ("dist", "build what is installed, and print where it is", dist::main),
     ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
+    ("session", "the docker client's script against the Docker Engine and against ours", session::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),
     ("tidy", "check the promises of ARCHITECTURE.md that no compiler checks", tidy::main),
     ("vm", "run a command, or the whole suite, in a virtual machine with cgroup v2 alone", vm::main),
