@@ -1,3 +1,5 @@
+//! What other programs pack, what no program packs, and damage.
+
 use std::io::{Read, Write as _};
 
 use flate2::write::{DeflateEncoder, GzEncoder};
