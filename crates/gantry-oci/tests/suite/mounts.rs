@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 
 use gantry_model::oci::linux::{Device, DeviceRule};
+use gantry_testkit::host::mount_table;
 use gantry_testkit::json::{at, has, mount_at, parse};
 use gantry_testkit::spec::{Parts, caps, cgroup_mount, mapping, mount};
 use gantry_testkit::{Container, Kit, Outcome, Test, ensure, ensure_eq, outcome};
@@ -213,6 +214,7 @@ pub fn tests() -> Vec<Test> {
     all.extend([
         test("mounts::slave_of_a_shared_source", slave),
         test("mounts::shared_mounts_come_in", mounts_come_in),
+        test("mounts::shared_with_the_host", shared_with_the_host),
         test("mounts::symlink_targets_stay_inside", symlink_targets),
         test("mounts::dangling_symlink_makes_nothing_outside", dangling_target),
         test("mounts::in_order", in_order),
@@ -424,6 +426,45 @@ fn mounts_come_in(kit: &Kit) -> Outcome {
     fs::write(later.join("new"), "")?;
     let output = container.exec_ok(&[], &["/init", "try", "read", "/m/later/new"])?;
     ensure_eq!(output.stdout.trim(), "ok", "the new mount's file from inside");
+    Ok(())
+}
+
+/// What is mounted below a shared mount is there on both sides, whoever mounted it, and the host keeps what it had.
+fn shared_with_the_host(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    let source = shared_source(&mut container)?;
+    let (before, inner) = (container.host("shared/before"), container.host("shared/inner"));
+    fs::create_dir(&before)?;
+    fs::create_dir(&inner)?;
+    container.host_mount("tmpfs", "tmpfs", &before, "size=1m")?;
+    container.mount(mount("/m", "bind", &source, &["rbind", "rshared"]));
+    container.mount(mount("/own", "bind", &source, &["rbind", "rprivate"]));
+    container.spec.linux_mut().rootfs_propagation = "shared".into();
+    container.spec.process_mut().capabilities = Some(caps(&["CAP_SYS_ADMIN"]));
+    container.start_waiting()?;
+    let host = |target: &std::path::Path| {
+        let table = mount_table("self");
+        table.into_iter().find(|mounted| std::path::Path::new(&mounted.target) == target)
+    };
+    let group = host(std::path::Path::new(&source)).map(|mounted| mounted.propagation).unwrap_or_default();
+    ensure!(group.iter().any(|word| word.starts_with("shared:")), "the source is not shared: {group:?}");
+    let inside = mount_table(&container.pid()?.to_string());
+    let propagation = |target: &str| inside.iter().find(|mounted| mounted.target == target).map(|m| &m.propagation);
+    ensure_eq!(propagation("/m"), Some(&group), "the peer group inside");
+    ensure!(propagation("/own").is_some_and(Vec::is_empty), "what is private is handed on: {:?}", propagation("/own"));
+    ensure!(host(&before).is_some(), "the host lost a mount when the old root was taken away");
+    // In both directions.
+    let later = container.host("shared/later");
+    container.host_mount("tmpfs", "tmpfs", &later, "size=1m")?;
+    fs::write(later.join("new"), "")?;
+    let output = container.exec_ok(&[], &["/init", "try", "read", "/m/later/new"])?;
+    ensure_eq!(output.stdout.trim(), "ok", "the new mount's file from inside");
+    let output = container.exec_ok(&[], &["/init", "try", "mount", "tmpfs", "/m/inner"])?;
+    ensure_eq!(output.stdout.trim(), "ok", "a mount from inside");
+    let came = host(&inner).is_some();
+    rustix::mount::unmount(&inner, rustix::mount::UnmountFlags::DETACH)?;
+    ensure!(came, "a mount from inside did not come out");
+    ensure!(host(&before).is_some() && host(&later).is_some(), "the host lost its mounts");
     Ok(())
 }
 

@@ -292,11 +292,17 @@ pub(crate) fn bind_root(tree: BorrowedFd<'_>, path: &str) -> Result<(), Cause> {
 }
 
 /// Makes `root` the root, and takes the old root away with every mount on it.
+///
+/// With `detach_slave` the old root's mounts are cut off from the host's first, which else would lose what is taken away.
 pub(crate) fn pivot(root: BorrowedFd<'_>, detach_slave: bool) -> Result<(), Cause> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let old = detach_slave.then(|| open_host("/", flags)).transpose().map_err(cause)?;
     fchdir(root).map_err(cause)?;
     // Old and new root on one place: the old one lies over the new, and is what "." names until it is taken away.
     pivot_root(".", ".").map_err(cause)?;
-    if detach_slave {
+    if let Some(old) = old {
+        // From within it: seen from the new root "." is that one, with all that was mounted for the container.
+        fchdir(&old).map_err(cause)?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change(".", flags).map_err(cause)?;
     }
