@@ -130,8 +130,10 @@ impl Work<'_> {
             }
             Kind::Symlink => {
                 symlinkat(entry.link.as_slice(), &parent, name).context(what)?;
+                let made = held(&parent, name, entry, (FileType::Symlink, 0))?;
                 let (uid, gid) = self.owner(entry)?;
-                chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context(what)?;
+                chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).context(what)?;
+                // A time that came to something else is all that who swaps it gains.
                 utimensat(&parent, name, &times_of(entry), AtFlags::SYMLINK_NOFOLLOW).context(what)
             }
             Kind::Link => self.link(&parent, name, entry),
@@ -181,12 +183,7 @@ impl Work<'_> {
             _ => (FileType::Fifo, 0),
         };
         mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device).context(what)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(parent, name, flags, Mode::empty()).context(what)?;
-        let stat = fstat(&made).context(what)?;
-        if (FileType::from_raw_mode(stat.st_mode), stat.st_rdev) != (kind, device) {
-            return Err(Error::Invalid(format!("extract {}: it was replaced meanwhile", shown(&entry.path))));
-        }
+        let made = held(parent, name, entry, (kind, device))?;
         let (uid, gid) = self.owner(entry)?;
         chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).context(what)?;
         let path = format!("/proc/self/fd/{}", made.as_raw_fd());
@@ -218,13 +215,17 @@ impl Work<'_> {
         };
         for length in there + 1..=parts.len() {
             let name = OsStr::from_bytes(parts[length - 1]);
-            match mkdirat(&current, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            current = match mkdirat(&current, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    let made = openat(&current, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                    let (uid, gid) = self.ids(0, 0).ok_or(Errno::INVAL)?;
+                    chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+                    made
+                }
+                // Somebody else made it, or a link that leads somewhere: it stays as it is.
+                Err(Errno::EXIST) => open_in(self.root, path(length).as_slice(), flags)?,
                 Err(error) => return Err(error),
-            }
-            let (uid, gid) = self.ids(0, 0).ok_or(Errno::INVAL)?;
-            chownat(&current, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-            current = open_in(self.root, path(length).as_slice(), flags)?;
+            };
         }
         self.last = current.try_clone().ok().map(|kept| (key, kept));
         Ok(current)
@@ -293,6 +294,18 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// Holds what was just made, and cannot be opened without effect, if it is that still: of its kind, for its device.
+fn held(parent: &OwnedFd, name: &OsStr, entry: &Entry, is: (FileType, u64)) -> Result<OwnedFd> {
+    let what = || format!("extract {}", shown(&entry.path));
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(parent, name, flags, Mode::empty()).context(what)?;
+    let stat = fstat(&made).context(what)?;
+    if (FileType::from_raw_mode(stat.st_mode), stat.st_rdev) != is {
+        return Err(Error::Invalid(format!("extract {}: it was replaced meanwhile", shown(&entry.path))));
+    }
+    Ok(made)
 }
 
 /// Sets what a file system takes.

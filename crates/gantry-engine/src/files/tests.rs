@@ -360,6 +360,47 @@ fn links_that_are_put_in_the_way() {
     });
 }
 
+/// A container that puts a file of its own in the place of what was just made: its owner stays who it was.
+#[test]
+fn what_is_put_in_the_place_of_a_link_keeps_its_owner() {
+    let Some(scratch) = Scratch::new() else { return };
+    let victim = scratch.at("victim");
+    fs::write(&victim, "").unwrap();
+    std::os::unix::fs::chown(&victim, Some(1234), Some(1234)).unwrap();
+    let entries = [entry("x/y/link", Symlink, "/d"), Entry { uid: 7, gid: 7, ..entry("link", Symlink, "/d") }];
+    let bytes = archive(&entries);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let cwd = rustix::fs::CWD;
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for name in ["link", "x", "x/y"] {
+                    number += 1;
+                    let spare = scratch.at(&format!("spare{number}"));
+                    fs::hard_link(&victim, &spare).unwrap();
+                    // In the place of what is there, whenever it is.
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    let _ = rustix::fs::renameat_with(cwd, &spare, cwd, scratch.at("d").join(name), flags);
+                    let _ = fs::remove_file(&spare).or_else(|_| fs::remove_dir_all(&spare));
+                }
+            }
+        });
+        for _ in 0..2000 {
+            // Whether it is done or refused is one.
+            let _ = scratch.put("d", &bytes, Options::default());
+            let owner = fs::metadata(&victim).unwrap().uid();
+            if owner != 1234 {
+                stop.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(owner, 1234);
+            let _ = fs::remove_dir_all(scratch.at("d"));
+            fs::create_dir_all(scratch.at("d")).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn mounts_in_a_tree_are_not_removed() {
     use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};

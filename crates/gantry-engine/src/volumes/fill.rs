@@ -156,3 +156,109 @@ fn xattrs(from: &OwnedFd, to: &OwnedFd) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// An image, a volume and something outside of both, which go with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        /// None where files cannot be given to others.
+        fn new(name: &str) -> Option<Self> {
+            if !rustix::process::geteuid().is_root() {
+                eprintln!("SKIPPED: it needs root");
+                return None;
+            }
+            let path = std::env::temp_dir().join(format!("gantry-fill-{name}-{}", std::process::id()));
+            for below in ["image/data/sub", "image/other", "outside", "volume/_data"] {
+                std::fs::create_dir_all(path.join(below)).unwrap();
+            }
+            for (below, text) in [("image/data/sub/file", "image"), ("image/other/own", ""), ("outside/secret", "")] {
+                std::fs::write(path.join(below), text).unwrap();
+            }
+            Some(Self(path))
+        }
+
+        fn volume(&self) -> Volume {
+            let mountpoint = self.0.join("volume/_data").display().to_string();
+            Volume { name: "vv".to_owned(), mountpoint, ..Volume::default() }
+        }
+
+        fn fill(&self, path: &str) -> Vec<String> {
+            let image = crate::rootfs::open(&self.0.join("image")).unwrap();
+            fill(&self.volume(), image.as_fd(), path).unwrap();
+            self.names()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.0.join("volume/_data")).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn links_of_an_image_lead_nowhere_else() {
+        let Some(scratch) = Scratch::new("links") else { return };
+        let (image, outside) = (scratch.0.join("image"), scratch.0.join("outside"));
+        symlink(&outside, image.join("absolute")).unwrap();
+        symlink("../../../../../../../../../..".to_owned() + outside.to_str().unwrap(), image.join("up")).unwrap();
+        symlink("loop", image.join("loop")).unwrap();
+        symlink("/other", image.join("inner")).unwrap();
+        symlink(&outside, image.join("data/out")).unwrap();
+        for path in ["/absolute", "/up", "/loop", "/absolute/../outside", "/none", "/data/sub/file"] {
+            assert_eq!(scratch.fill(path), Vec::<String>::new(), "{path}");
+        }
+        // A link within the image leads where it does there, and one below is copied as it is.
+        assert_eq!(scratch.fill("/data"), ["out", "sub"]);
+        assert_eq!(std::fs::read_link(scratch.0.join("volume/_data/out")).unwrap(), outside);
+        assert_eq!(scratch.fill("/inner"), ["out", "sub"], "what has something is left alone");
+        std::fs::remove_dir_all(scratch.0.join("volume/_data")).unwrap();
+        std::fs::create_dir(scratch.0.join("volume/_data")).unwrap();
+        assert_eq!(scratch.fill("/inner"), ["own"]);
+    }
+
+    #[test]
+    fn what_was_cut_off_is_brought_to_its_end() {
+        let Some(scratch) = Scratch::new("crash") else { return };
+        // Half of a copy is begun again.
+        std::fs::create_dir(scratch.0.join("volume").join(PART)).unwrap();
+        std::fs::write(scratch.0.join("volume").join(PART).join("half"), "").unwrap();
+        assert_eq!(scratch.fill("/data"), ["sub"]);
+        // A whole one is moved in; what somebody made meanwhile stays.
+        let whole = scratch.0.join("volume").join(WHOLE);
+        std::fs::create_dir_all(whole.join("sub/deep")).unwrap();
+        std::fs::write(whole.join("late"), "").unwrap();
+        assert_eq!(scratch.fill("/data"), ["late", "sub"]);
+        assert!(scratch.0.join("volume/_data/sub/file").exists() && !scratch.0.join("volume/_data/sub/deep").exists());
+        assert!(!whole.exists());
+    }
+
+    /// A file system that is mounted is filled where containers see it: one puts a link in the way.
+    #[test]
+    fn links_in_a_volume_lead_nowhere_else() {
+        let Some(scratch) = Scratch::new("planted") else { return };
+        let data = scratch.0.join("volume/_data");
+        let open = |path: PathBuf| openat(CWD, path, DIRECTORY, Mode::empty()).unwrap();
+        let turn = turn(&scratch.volume()).unwrap();
+        mkdirat(&turn, PART, Mode::RWXU).unwrap();
+        symlink(scratch.0.join("outside"), data.join("sub")).unwrap();
+        let (from, to) = (open(scratch.0.join("image/data")), open(data.clone()));
+        let _ = within(&turn, &from, &to);
+        assert_eq!(std::fs::read_dir(scratch.0.join("outside")).unwrap().count(), 1);
+        assert_eq!(std::fs::read(scratch.0.join("outside/secret")).unwrap(), b"");
+    }
+}

@@ -148,3 +148,64 @@ fn hostile_archives_stay_inside() {
         engine.close().await;
     });
 }
+
+/// A container that puts a link where another has a part of a volume mounted: it leads nowhere but into the volume.
+#[test]
+fn parts_of_volumes_stay_inside() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let outside = place.path.join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("secret"), "").unwrap();
+        let mut request = shell(&format!(
+            "cd /v && mkdir -p real/below && echo inside > real/file && ln -s / root && ln -s {0} absolute && \
+             ln -s ../../../../../../../../../../..{0} up && ln -s real link && ln -s /proc/self/root magic",
+            outside.display()
+        ));
+        request.host.mounts = vec![mount(MountKind::Volume, "vol", "/v")];
+        assert_eq!(run(&engine, request).await.0, 0);
+        let part = |subpath: &str| {
+            let mut request = shell("ls /part");
+            let mount = mount(MountKind::Volume, "vol", "/part");
+            request.host.mounts = vec![MountRequest { subpath: subpath.to_owned(), ..mount }];
+            request
+        };
+        for (subpath, expect) in [("real", "below\nfile\n"), ("link", "below\nfile\n"), ("root/real", "below\nfile\n")]
+        {
+            assert_eq!(run(&engine, part(subpath)).await.1, expect, "{subpath}");
+        }
+        // A link to the root is the volume's own.
+        let (_, whole, _) = run(&engine, part("root")).await;
+        assert!(whole.contains("real") && !whole.contains("busybox") && !whole.contains("proc"), "{whole}");
+        for subpath in ["absolute", "up", "magic", "root/proc", "none", "real/file/x"] {
+            let id = engine.create(part(subpath)).await.unwrap().id;
+            let error = engine.start(&id).await.unwrap_err().to_string();
+            assert!(error.contains("cannot access path"), "{subpath}: {error}");
+            engine.remove(&id, RemoveOptions::default()).await.unwrap();
+        }
+        let error = engine.create(part("../x")).await.unwrap_err().to_string();
+        assert!(error.contains("subpath must be a relative path"), "{error}");
+        engine.close().await;
+    });
+}
+
+/// Neither the engine nor its monitor leaves a descriptor to a container, whatever it is run with.
+#[test]
+fn containers_get_no_descriptors_of_the_engine() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        // Of the shell, and of ls, which has its directory open.
+        let line = "ls /proc/$$/fd; echo -; ls /proc/self/fd; busybox readlink /proc/self/cwd";
+        for terminal in [false, true] {
+            let mut request = shell(line);
+            request.config.terminal = terminal;
+            request.host.binds = vec!["data:/data".to_owned()];
+            request.host.mounts = vec![mount(MountKind::Image, "busybox", "/image")];
+            let out = run(&engine, request).await.1.replace('\r', "");
+            assert_eq!(out.split_whitespace().collect::<Vec<_>>().join(" "), "0 1 2 - 0 1 2 3 /", "{terminal}");
+        }
+        engine.close().await;
+    });
+}
