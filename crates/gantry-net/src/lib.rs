@@ -18,10 +18,13 @@ mod names;
 mod nft;
 pub mod plan;
 pub mod ports;
+mod relay;
 mod spec;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::{Error, Result};
-pub use kernel::{Desired, HostNetworks, Net, Netns, Options, Synced, create_netns, open_netns, remove_netns};
+pub use kernel::{
+    Desired, Disturbance, HostNetworks, Net, Netns, Options, Synced, Watch, create_netns, open_netns, remove_netns,
+};
 pub use names::Names;
 pub use spec::{Endpoint, Mac, NetworkSpec, PortMapping, Protocol, Subnet};

@@ -4,16 +4,18 @@
 //! published port needs no program. But nothing would keep two from believing that they have it. So each port is held by
 //! a socket that is bound to it: whoever else tries gets the kernel's refusal, and so do we if we come too late.
 //!
-//! - TCP over IPv4: the socket listens, since only such a port is refused to others for certain while connections of its
-//!   former owner fade. What connects before the port is published waits in vain: publish at once.
+//! - TCP: the socket listens, since only such a port is refused to others for certain while connections of its former
+//!   owner fade. What connects before the port is published waits in vain: publish at once.
 //! - UDP: the socket is bound, with the smallest buffer that there is.
-//! - IPv6: the socket is bound to IPv6 alone. What connects to `[::]` of a port that leads to an IPv4 address is refused
-//!   at once, and clients go on to try IPv4; the kernel cannot translate from one to the other.
 //!
-//! An engine that comes back holds its ports anew. The rules have led to the containers all the time.
+//! The kernel cannot translate from IPv6 to IPv4, nor send on what comes to `::1`. What it leaves to the socket that
+//! holds the port, a [relay](Reservation::relay) passes on.
+//!
+//! An engine that comes back holds its ports anew. The rules have led to the containers all the time; the relays have
+//! not, and who connects to them meanwhile is refused at once and goes on to try IPv4.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
+use crate::relay::Relay;
 use crate::spec::Protocol;
 
 /// The ports to choose from when none is asked for; Linux gives out the same.
@@ -45,8 +48,8 @@ struct Held {
 /// A wish for a port of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRequest {
-    /// Address of the host; the unspecified one is every address of its family.
-    pub host: IpAddr,
+    /// Addresses of the host, which all get the same port; an unspecified one is every address of its family.
+    pub hosts: Vec<IpAddr>,
     /// The ports to choose from; none is any of 32768 to 60999.
     pub ports: Option<RangeInclusive<u16>>,
     /// Protocol.
@@ -61,6 +64,7 @@ pub struct Reservation {
     protocol: Protocol,
     held: Arc<Mutex<Held>>,
     socket: Option<OwnedFd>,
+    relay: Option<Relay>,
 }
 
 impl Reservation {
@@ -77,6 +81,29 @@ impl Reservation {
     /// Protocol.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Has what the kernel leaves to the port passed on to `target`, until this is closed or dropped; another call changes
+    /// where new connections go. To be called within a tokio runtime.
+    pub fn relay(&mut self, target: SocketAddr) -> Result<()> {
+        if let Some(relay) = &self.relay {
+            relay.set_target(target);
+        }
+        let Some(socket) = self.socket.take() else { return Ok(()) };
+        let relay = Relay::start(socket, self.protocol, target).map_err(|error| {
+            let what = format!("listen at host port {}/{}", SocketAddr::new(self.host, self.port), self.protocol);
+            Error::kernel(what, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        self.relay = Some(relay);
+        Ok(())
+    }
+
+    /// Gives the port back, and waits until it can be had again, which is some microseconds. Not to be called where the
+    /// relay's runtime cannot go on meanwhile; dropping it is the same without waiting.
+    pub fn close(mut self) {
+        if let Some(relay) = self.relay.take() {
+            relay.end();
+        }
     }
 }
 
@@ -100,12 +127,21 @@ impl PortKeeper {
         Self::default()
     }
 
-    /// Holds a port for each wish, all or none, in the order of the wishes.
+    /// Holds a port for each wish, all or none, in the order of the wishes and of the addresses in them.
     pub fn reserve(&self, wishes: &[PortRequest]) -> Result<Vec<Reservation>> {
-        wishes.iter().map(|wish| self.reserve_one(wish)).collect()
+        let mut held = Vec::new();
+        for wish in wishes {
+            held.extend(self.reserve_one(wish)?);
+        }
+        Ok(held)
     }
 
-    fn reserve_one(&self, wish: &PortRequest) -> Result<Reservation> {
+    /// Whether the host has IPv6: a kernel may lack it, or have it turned off.
+    pub fn has_ipv6() -> bool {
+        bind(Ipv6Addr::LOCALHOST.into(), 0, Protocol::Udp).is_ok()
+    }
+
+    fn reserve_one(&self, wish: &PortRequest) -> Result<Vec<Reservation>> {
         let candidates: Vec<u16> = match &wish.ports {
             Some(ports) if ports.is_empty() || *ports.start() == 0 => {
                 let text = format!("{}-{}", ports.start(), ports.end());
@@ -117,21 +153,26 @@ impl PortKeeper {
         let mut first = None;
         for &port in &candidates {
             match self.try_port(wish, port) {
-                Ok(reservation) => {
+                Ok(reservations) => {
                     if wish.ports.is_none() {
                         lock(&self.held).last = Some(port);
                     }
-                    return Ok(reservation);
+                    return Ok(reservations);
                 }
                 Err(error) if error.is_port_conflict() => drop(first.get_or_insert(error)),
                 Err(error) => return Err(error),
             }
         }
-        Err(first.filter(|_| candidates.len() == 1).unwrap_or(Error::PortsExhausted { host: wish.host }))
+        let host = wish.hosts.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        Err(first.filter(|_| candidates.len() == 1).unwrap_or(Error::PortsExhausted { host }))
     }
 
-    fn try_port(&self, wish: &PortRequest, port: u16) -> Result<Reservation> {
-        let (host, protocol) = (wish.host, wish.protocol);
+    /// Holds a port at each address, or at none.
+    fn try_port(&self, wish: &PortRequest, port: u16) -> Result<Vec<Reservation>> {
+        wish.hosts.iter().map(|host| self.try_address(*host, port, wish.protocol)).collect()
+    }
+
+    fn try_address(&self, host: IpAddr, port: u16, protocol: Protocol) -> Result<Reservation> {
         let mut held = lock(&self.held);
         let taken = held.addresses.get(&(protocol, port));
         if taken.is_some_and(|taken| taken.iter().any(|&other| conflict(host, other))) {
@@ -139,7 +180,7 @@ impl PortKeeper {
         }
         let socket = bind(host, port, protocol).map_err(|errno| refused(errno, host, port, protocol))?;
         held.addresses.entry((protocol, port)).or_default().push(host);
-        Ok(Reservation { host, port, protocol, held: Arc::clone(&self.held), socket: Some(socket) })
+        Ok(Reservation { host, port, protocol, held: Arc::clone(&self.held), socket: Some(socket), relay: None })
     }
 }
 
@@ -173,15 +214,13 @@ fn bind(host: IpAddr, port: u16, protocol: Protocol) -> rustix::io::Result<Owned
     if host.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    let listens = protocol == Protocol::Tcp && host.is_ipv4();
-    if listens {
+    if protocol == Protocol::Tcp {
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
     rustix::net::bind(&socket, &SocketAddr::new(host, port))?;
-    if listens {
-        rustix::net::listen(&socket, 0)?;
-    } else if protocol == Protocol::Udp {
-        sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+    match protocol {
+        Protocol::Tcp => rustix::net::listen(&socket, 0)?,
+        Protocol::Udp => sockopt::set_socket_recv_buffer_size(&socket, 1)?,
     }
     Ok(socket)
 }

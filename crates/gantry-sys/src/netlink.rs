@@ -1,11 +1,13 @@
 //! Netlink. [`Socket`] is what a runtime needs: bringing links up, and moving one into another network namespace with
 //! what belongs to it (rtnetlink(7); runtime specification, Network Devices). It asks one question at a time, and the
-//! answer is waited for. [`Channel`] is what an engine needs: many messages at once, for routes and for netfilter.
+//! answer is waited for. [`Channel`] is what an engine needs: many messages at once, for routes and for netfilter; and
+//! [`Listener`], to hear of what others change.
 //!
 //! Every length that comes from the kernel is checked before it is believed.
 
 mod batch;
 mod channel;
+mod listen;
 mod message;
 mod transfer;
 
@@ -22,6 +24,7 @@ use crate::ns;
 
 pub use batch::{Batch, Body};
 pub use channel::{Channel, Refused, Subsystem, attributes};
+pub use listen::Listener;
 pub use transfer::move_link;
 
 const RTM_NEWLINK: u16 = 16;

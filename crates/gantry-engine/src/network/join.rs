@@ -1,19 +1,19 @@
 //! A container joins networks when it starts, and leaves them when it ends.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_net::dns::{Member, View};
 use gantry_net::plan::EndpointPlan;
-use gantry_net::ports::PortRequest;
-use gantry_net::{Netns, PortMapping, create_netns, open_netns, remove_netns};
+use gantry_net::ports::Reservation;
+use gantry_net::{Netns, create_netns, open_netns, remove_netns};
 use serde::{Deserialize, Serialize};
 
 use crate::container::{Endpoint, Published, Record};
 use crate::engine::{Engine, blocking, make_dir};
 use crate::error::{Context, Error, Result};
-use crate::request::{NetworkMode, Protocol, Publish};
+use crate::request::NetworkMode;
 use crate::settings::Namespace;
 use crate::table::{Container, lock};
 
@@ -71,8 +71,10 @@ impl Engine {
             }
             NetworkMode::Container(other) => self.join_other(other),
             NetworkMode::Bridge | NetworkMode::Named(_) => {
+                let changing = self.0.networks.changing.read().await;
                 let plan = self.0.networks.plan(&record)?;
                 let joined = self.carry_out(container, &record, &plan).await;
+                drop(changing);
                 if joined.is_err() {
                     self.leave(container).await;
                 }
@@ -121,34 +123,6 @@ impl Engine {
                 .collect(),
             ports,
         })
-    }
-
-    /// Publishes the ports of a container.
-    fn publish(&self, record: &Record, plan: &Plan) -> Result<Vec<Published>> {
-        let wanted = wanted_ports(record);
-        let Some((_, endpoint)) = plan.endpoints.iter().find(|(network, _)| !network.request.internal) else {
-            return Ok(Vec::new());
-        };
-        let failed = |error: gantry_net::Error| {
-            let (name, id) = (&record.name, &endpoint.id);
-            Error::Conflict(format!(
-                "driver failed programming external connectivity on endpoint {name} ({id}): {error}"
-            ))
-        };
-        let wishes = wanted.iter().map(port_request).collect::<Result<Vec<_>>>()?;
-        if wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let networks = &self.0.networks;
-        let held = networks.keeper.reserve(&wishes).map_err(failed)?;
-        let published: Vec<Published> = held
-            .iter()
-            .zip(&wanted)
-            .map(|(held, wish)| Published { port: wish.port, host_ip: held.host().to_string(), host_port: held.port() })
-            .collect();
-        networks.net.publish(&mappings(&published, std::slice::from_ref(endpoint))).map_err(failed)?;
-        lock(&networks.holds).entry(record.id.clone()).or_default().ports = held;
-        Ok(published)
     }
 
     /// Makes a container's names known, and answers its questions for names.
@@ -207,15 +181,16 @@ impl Engine {
     /// Takes the network of a container away.
     pub(crate) async fn leave(&self, container: &Arc<Container>) {
         let networks = &self.0.networks;
+        let _changing = networks.changing.read().await;
         let hold = lock(&networks.holds).remove(&container.id);
-        let state = container.state();
-        let released = networks.release(&container.id);
-        let mappings = mappings(&state.ports, &released);
+        networks.release(&container.id);
         let (net, path) = (Arc::clone(&networks.net), self.netns_path(&container.id));
         let left = blocking(move || {
+            let Hold { ports, mappings, resolver } = hold.unwrap_or_default();
             let unpublished = if mappings.is_empty() { Ok(()) } else { net.unpublish(&mappings) };
             // The ports are free when nothing leads to them any more.
-            drop(hold);
+            ports.into_iter().for_each(Reservation::close);
+            drop(resolver);
             remove_netns(&path)?;
             Ok(unpublished?)
         });
@@ -234,17 +209,8 @@ impl Engine {
             networks.occupy(&network.id, &container.id, endpoint)?;
             plan.endpoints.push((network, endpoint.clone()));
         }
-        let wishes = joined.ports.iter().map(|port| PortRequest {
-            host: port.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            ports: Some(port.host_port..=port.host_port),
-            protocol: protocol(port.port.protocol),
-        });
-        let wishes: Vec<_> = wishes.collect();
-        match networks.keeper.reserve(&wishes) {
-            Ok(held) => lock(&networks.holds).entry(container.id.clone()).or_default().ports = held,
-            // The rules lead there all the same; somebody else has the port too.
-            Err(error) => tracing::warn!("hold the ports of container {}: {error}", container.id),
-        }
+        let endpoints: Vec<Endpoint> = plan.endpoints.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        self.hold_ports(&container.id, &joined.ports, &endpoints);
         if let Namespace::Path(path) = &joined.namespace
             && plan.endpoints.iter().any(|(network, _)| network.name() != DEFAULT)
         {
@@ -264,69 +230,6 @@ impl Engine {
     }
 }
 
-/// The ports that are to be published.
-fn wanted_ports(record: &Record) -> Vec<Publish> {
-    let mut wanted = record.network.ports.clone();
-    if record.network.publish_all {
-        for port in &record.config.exposed_ports {
-            if !wanted.iter().any(|wish| wish.port == *port) {
-                wanted.push(Publish { port: *port, host_ip: String::new(), host_port: String::new() });
-            }
-        }
-    }
-    wanted
-}
-
-fn port_request(wish: &Publish) -> Result<PortRequest> {
-    let invalid = || Error::Invalid(format!("invalid port specification: {:?}", wish.host_port));
-    let host = match wish.host_ip.as_str() {
-        "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        text => {
-            let host: IpAddr = text.parse().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?;
-            if host.is_ipv6() {
-                let words = format!("ports of {host} cannot be published: the container has no IPv6 address");
-                return Err(Error::Unsupported(words));
-            }
-            host
-        }
-    };
-    let ports = match wish.host_port.split_once('-') {
-        None if wish.host_port.is_empty() || wish.host_port == "0" => None,
-        None => {
-            let port = wish.host_port.parse().map_err(|_| invalid())?;
-            Some(port..=port)
-        }
-        Some((first, last)) => Some(first.parse().map_err(|_| invalid())?..=last.parse().map_err(|_| invalid())?),
-    };
-    if wish.port.protocol == Protocol::Sctp {
-        return Err(Error::Unsupported("ports of SCTP cannot be published".to_owned()));
-    }
-    Ok(PortRequest { host, ports, protocol: protocol(wish.port.protocol) })
-}
-
-fn protocol(protocol: Protocol) -> gantry_net::Protocol {
-    match protocol {
-        Protocol::Udp => gantry_net::Protocol::Udp,
-        Protocol::Tcp | Protocol::Sctp => gantry_net::Protocol::Tcp,
-    }
-}
-
-/// The rules of published ports.
-pub(super) fn mappings(ports: &[Published], endpoints: &[Endpoint]) -> Vec<PortMapping> {
-    let target = endpoints.iter().find_map(|endpoint| endpoint.ipv4.parse::<IpAddr>().ok());
-    let Some(target) = target else { return Vec::new() };
-    let mapping = |port: &Published| {
-        Some(PortMapping {
-            host: port.host_ip.parse().ok()?,
-            host_port: port.host_port,
-            protocol: protocol(port.port.protocol),
-            target,
-            target_port: port.port.number,
-        })
-    };
-    ports.iter().filter_map(mapping).collect()
-}
-
 /// What a place is known by.
 pub(super) fn member(endpoint: &Endpoint) -> Member {
     let addresses = [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect();
@@ -337,6 +240,6 @@ pub(super) fn member(endpoint: &Endpoint) -> Member {
 impl Hold {
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.ports.is_empty() && self.resolver.is_none()
+        self.ports.is_empty() && self.mappings.is_empty() && self.resolver.is_none()
     }
 }

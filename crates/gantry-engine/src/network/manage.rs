@@ -16,7 +16,6 @@ use crate::names;
 use crate::request::{CreateNetwork, EndpointRequest, NetworkMode, SubnetRequest};
 use crate::table::{Container, lock};
 
-use super::join::mappings;
 use super::{DEFAULT, HOST, NONE, NetworkRecord, NetworkView, Networks};
 
 /// Options of the bridge driver, by the names that other engines gave them.
@@ -72,6 +71,7 @@ impl Engine {
             other => return Err(Error::NoSuch("plugin", format!("plugin {other:?} not found"))),
         };
         let record = NetworkRecord { id, created: self.now(), request, spec };
+        let _changing = self.0.networks.changing.read().await;
         if let Some(spec) = record.spec.clone() {
             let net = Arc::clone(&self.0.networks.net);
             blocking(move || Ok(net.ensure_bridge(&spec)?)).await?;
@@ -143,7 +143,7 @@ impl Engine {
                 self.make_network(request).await?;
             }
         }
-        let desired = self.0.networks.desired(&self.read().all());
+        let desired = self.0.networks.desired();
         let net = Arc::clone(&self.0.networks.net);
         let synced = blocking(move || Ok(net.sync(&desired)?)).await?;
         if synced != gantry_net::Synced::default() {
@@ -196,6 +196,7 @@ impl Engine {
                 format!("error while removing network: network {name} id {id} has active endpoints ({members})");
             return Err(Error::Forbidden(words));
         }
+        let _changing = self.0.networks.changing.read().await;
         lock(&self.0.networks.table).remove(&record.id);
         self.0.networks.resolver.change(|zone| zone.remove_network(&record.id));
         self.0.db.write(vec![Row::remove(Table::Networks, &record.id)]).await?;
@@ -256,6 +257,7 @@ impl Engine {
         request: &EndpointRequest,
     ) -> Result<()> {
         let networks = &self.0.networks;
+        let _changing = networks.changing.read().await;
         let state = container.state();
         let free = (0..1024).find(|index| !state.endpoints.values().any(|one| one.interface == format!("eth{index}")));
         let (record, index) = (container.record(), free.unwrap_or_default());
@@ -268,6 +270,8 @@ impl Engine {
             return Err(error);
         }
         container.change(|state| drop(state.endpoints.insert(network.name().to_owned(), endpoint)));
+        let endpoints: Vec<Endpoint> = container.state().endpoints.values().cloned().collect();
+        self.lead_anew(container, &endpoints).await?;
         self.keep_joined(container)?;
         self.names_anew(container)
     }
@@ -315,9 +319,11 @@ impl Engine {
 
     async fn unplug(&self, container: &Arc<Container>, network: &Arc<NetworkRecord>) -> Result<()> {
         let networks = &self.0.networks;
+        let _changing = networks.changing.read().await;
         let state = container.state();
         let Some(endpoint) = networks.release_one(&network.id, &container.id) else { return Ok(()) };
-        let ports = mappings(&state.ports, std::slice::from_ref(&endpoint));
+        let left = state.endpoints.values().filter(|other| other.id != endpoint.id).cloned().collect::<Vec<_>>();
+        self.lead_anew(container, &left).await?;
         let Some(spec) = network.spec.clone() else { return Ok(()) };
         let place = gantry_net::Endpoint {
             id: endpoint.id.clone(),
@@ -328,13 +334,7 @@ impl Engine {
         };
         let plan = gantry_net::plan::endpoint(networks.net.names(), &spec, &place)?;
         let net = Arc::clone(&networks.net);
-        blocking(move || {
-            if !ports.is_empty() {
-                net.unpublish(&ports)?;
-            }
-            Ok(net.detach(&plan)?)
-        })
-        .await?;
+        blocking(move || Ok(net.detach(&plan)?)).await?;
         container.change(|state| drop(state.endpoints.remove(network.name())));
         self.keep_joined(container)?;
         self.names_anew(container)
@@ -401,22 +401,14 @@ impl Networks {
     }
 
     /// All that there is to be in the kernel.
-    fn desired(&self, containers: &[Arc<Container>]) -> Desired {
+    pub(super) fn desired(&self) -> Desired {
         let table = lock(&self.table);
         let mut desired = Desired::default();
-        let members: BTreeMap<&String, Vec<Endpoint>> = table.values().fold(BTreeMap::new(), |mut all, network| {
-            for (container, endpoint) in &network.members {
-                all.entry(container).or_insert_with(Vec::new).push(endpoint.clone());
-            }
-            all
-        });
+        let members = table.values().flat_map(|network| network.members.values());
+        desired.endpoints.extend(members.map(|endpoint| endpoint.id.clone()));
         desired.networks.extend(table.values().filter_map(|network| network.record.spec.clone()));
-        desired.endpoints.extend(members.values().flatten().map(|endpoint| endpoint.id.clone()));
-        for container in containers {
-            if let Some(endpoints) = members.get(&container.id) {
-                desired.ports.extend(mappings(&container.state().ports, endpoints));
-            }
-        }
+        drop(table);
+        desired.ports.extend(lock(&self.holds).values().flat_map(|hold| hold.mappings.iter().copied()));
         desired
     }
 }

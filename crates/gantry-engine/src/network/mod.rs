@@ -6,6 +6,8 @@ mod files;
 mod join;
 mod manage;
 mod places;
+mod publish;
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use gantry_net::dns::{Listener, Resolver};
 use gantry_net::ipam::Addresses;
 use gantry_net::ports::{PortKeeper, Reservation};
-use gantry_net::{Names, Net, NetworkSpec};
+use gantry_net::{Names, Net, NetworkSpec, PortMapping};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Endpoint;
@@ -80,6 +82,8 @@ pub(crate) struct Network {
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     ports: Vec<Reservation>,
+    /// What the kernel leads to it.
+    mappings: Vec<PortMapping>,
     resolver: Option<Listener>,
 }
 
@@ -91,6 +95,8 @@ pub(crate) struct Networks {
     resolver: Resolver,
     table: Mutex<BTreeMap<String, Network>>,
     holds: Mutex<HashMap<String, Hold>>,
+    /// Read by who joins or leaves; written by who compares all that should be with what is.
+    changing: tokio::sync::RwLock<()>,
 }
 
 impl Networks {
@@ -104,6 +110,7 @@ impl Networks {
             resolver: Resolver::new(),
             table: Mutex::default(),
             holds: Mutex::default(),
+            changing: tokio::sync::RwLock::default(),
         };
         for record in records {
             networks.insert(record)?;

@@ -20,11 +20,7 @@ impl Networks {
     pub(super) fn plan(&self, record: &Record) -> Result<Plan> {
         let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
         let requests = requests(record);
-        let gateway = requests
-            .iter()
-            .enumerate()
-            .max_by_key(|(index, (_, request))| (request.gateway_priority, std::cmp::Reverse(*index)));
-        let gateway = gateway.map(|(index, _)| index);
+        let gateway = gateway_of(&requests);
         for (index, (name, request)) in requests.iter().enumerate() {
             match self.place(record, name, request, index, gateway == Some(index)) {
                 Ok((network, endpoint, planned)) => {
@@ -184,8 +180,15 @@ impl Networks {
     }
 }
 
+/// Which of a container's networks has its default route: that of the highest priority, and of those the first.
+pub(super) fn gateway_of(requests: &[(String, EndpointRequest)]) -> Option<usize> {
+    let all = requests.iter().enumerate();
+    let best = all.max_by_key(|(index, (_, request))| (request.gateway_priority, std::cmp::Reverse(*index)));
+    best.map(|(index, _)| index)
+}
+
 /// The networks that a container is to be in, each with how: that of its mode first.
-fn requests(record: &Record) -> Vec<(String, EndpointRequest)> {
+pub(super) fn requests(record: &Record) -> Vec<(String, EndpointRequest)> {
     let main = match &record.network.mode {
         NetworkMode::Named(name) => name.as_str(),
         _ => DEFAULT,

@@ -8,6 +8,7 @@ mod neighbours;
 mod netns;
 mod rules;
 mod sync;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use conntrack::Forgetting;
 pub use netns::{Netns, create_netns, enter, open_netns, remove_netns};
 pub use sync::{Desired, Synced};
+pub use watch::{Disturbance, Watch};
 
 use crate::error::{Error, Result};
 use crate::plan::Family;

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::nft::{Foreign, Transaction, header, number};
 use crate::plan::Family;
 
-const TABLE: &str = "filter";
-const CHAIN: &str = "DOCKER-USER";
+pub const TABLE: &str = "filter";
+pub const CHAIN: &str = "DOCKER-USER";
 /// Beginnings of the names of Docker's bridges.
 const DOCKERS: [&str; 2] = ["docker", "br-"];
 
@@ -43,7 +43,7 @@ struct Listed {
 impl Net {
     /// Lets our devices pass beside a Docker Engine, if there is one, and they are not let pass already. It may come at
     /// any time, and this costs some microseconds, so it is asked whenever a container joins a network.
-    pub(super) fn pass_beside_others(&self) {
+    pub fn pass_beside_others(&self) {
         let families: Vec<Family> = self.families_in_use();
         for family in families {
             if let Err(error) = self.pass_in(family) {

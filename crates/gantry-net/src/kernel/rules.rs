@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{Net, failed, refused};
 use crate::error::{Error, Result};
-use crate::nft::{Transaction, there_is_table};
+use crate::nft::{Transaction, count_rules, there_is_table};
 use crate::plan::{self, Element, Family, Ruleset};
 use crate::{NetworkSpec, PortMapping};
 
@@ -69,12 +69,15 @@ impl Net {
         }
     }
 
-    /// Whether the rules are there still. Who flushes all rules of a host takes ours too: [`Net::sync`] brings them back.
-    /// To ask costs some microseconds.
+    /// Whether the rules are there still. Who flushes all rules of a host takes ours too: [`Net::restore`] brings them
+    /// back. To ask costs some microseconds.
     pub fn is_intact(&self) -> Result<bool> {
         for family in self.families_in_use() {
-            let there = there_is_table(&mut self.filter(), family, self.names().table());
-            if !there.map_err(|error| failed("look for our rules", &error))? {
+            let looking = |error: std::io::Error| failed("look for our rules", &error);
+            let mut channel = self.filter();
+            let there = there_is_table(&mut channel, family, self.names().table()).map_err(looking)?;
+            let expected: usize = plan::bare(self.names(), family).chains.iter().map(|chain| chain.rules.len()).sum();
+            if !there || count_rules(&mut channel, family, self.names().table()).map_err(looking)? != expected {
                 return Ok(false);
             }
         }

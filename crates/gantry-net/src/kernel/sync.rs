@@ -51,6 +51,18 @@ impl Net {
         Error::collect(errors).map(|()| synced)
     }
 
+    /// Brings back what others took away: rules and bridges. Returns the ids of endpoints whose device is not there, or
+    /// belongs to no bridge. Removes nothing.
+    pub fn restore(&self, desired: &Desired) -> Result<Vec<String>> {
+        let mut errors = Vec::new();
+        errors.extend(self.sync_tables(desired).err());
+        for network in &desired.networks {
+            errors.extend(self.ensure_bridge(network).err());
+        }
+        let links = links::links(&mut self.route()).map_err(|error| failed("list devices", &error))?;
+        Error::collect(errors).map(|()| self.compare(desired, &links).missing)
+    }
+
     /// Removes everything of this engine: the rules, the bridges and the devices of endpoints.
     pub fn clear(&self) -> Result<Synced> {
         let links = links::links(&mut self.route()).map_err(|error| failed("list devices", &error))?;

@@ -20,6 +20,7 @@ const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
 const NFT_MSG_DELRULE: u16 = 8;
 const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_NEWSETELEM: u16 = 12;
@@ -279,6 +280,18 @@ pub fn there_is_table(channel: &mut Channel, family: Family, table: &str) -> io:
         Some(refused) if refused.errno == Errno::NOENT => Ok(false),
         Some(refused) => Err(refused.errno.into()),
     }
+}
+
+/// How many rules there are in a table.
+pub fn count_rules(channel: &mut Channel, family: Family, table: &str) -> io::Result<usize> {
+    let name = [table.as_bytes(), &[0]].concat();
+    let count = std::cell::Cell::new(0);
+    let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE;
+    let only: [(u16, &[u8]); 1] = [(NFTA_RULE_TABLE, &name)];
+    channel.list(kind, &header(number(family), 0), &only, &mut || count.set(0), &mut |kind, _| {
+        count.set(count.get() + usize::from(kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE));
+    })?;
+    Ok(count.get())
 }
 
 /// `struct nfgenmsg`.

@@ -1,6 +1,9 @@
 //! What is made, goes; what is left behind is found.
 
-use gantry_net::{Desired, Error, Protocol};
+use std::time::Duration;
+
+use gantry_net::{Desired, Disturbance, Error, Protocol, Watch};
+use gantry_sys::netlink::{Batch, Channel, Subsystem};
 
 use crate::kit::{HOST, OUTSIDE, ask, count, endpoint, inside, names, network, on_host, port, serve};
 
@@ -102,9 +105,9 @@ fn many_come_and_go() {
                 container.remove();
             }
             // The kernel takes what belonged to the namespaces soon after they end.
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let end = std::time::Instant::now() + Duration::from_secs(10);
             while names() != before && std::time::Instant::now() < end {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             assert_eq!(names(), before, "round {round}");
         }
@@ -131,5 +134,84 @@ fn an_attach_that_fails_leaves_nothing() {
         assert_eq!(count("gttv"), 1);
         host.net.attach(&a.netns, &[plan("eth1", 3)]).unwrap();
         assert_eq!(inside(&a.netns, names).len(), 3);
+    });
+}
+
+/// What is heard of within a second.
+fn heard(runtime: &tokio::runtime::Runtime, watch: &mut Watch) -> Disturbance {
+    let heard = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), watch.disturbed()).await });
+    heard.map_or_else(|_| Disturbance::default(), Result::unwrap)
+}
+
+/// Has the kernel carry out one message for a device, by name.
+fn change_link(kind: u16, name: &str, more: impl FnOnce(&mut gantry_sys::netlink::Body<'_>)) {
+    let mut batch = Batch::new();
+    batch.push(kind, 0, &[0; 16], |body| {
+        body.text(3, name);
+        more(body);
+    });
+    assert_eq!(Channel::new(Subsystem::Route).unwrap().submit(&mut batch).unwrap(), []);
+}
+
+#[test]
+fn what_others_take_away_is_heard_of_and_comes_back() {
+    on_host("disturbed", |host| {
+        let one = host.network(1, |_| ());
+        let (a, b) = (host.container(&one, 2), host.container(&one, 3));
+        let port = port("0.0.0.0", 8080, Protocol::Tcp, &a, 80);
+        host.net.publish(&[port]).unwrap();
+        serve(&a.netns, Protocol::Tcp, 80);
+        let reached = || inside(host.outside(), || ask(Protocol::Tcp, &format!("{HOST}:8080"))) == OUTSIDE;
+        let desired = Desired {
+            networks: vec![one.clone()],
+            endpoints: vec![endpoint(&one, 2).id, endpoint(&one, 3).id],
+            ports: vec![port],
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut watch = runtime.block_on(async { host.net.watch() }).unwrap();
+        // What comes and goes in daily life disturbs nothing.
+        host.net.unpublish(&[port]).unwrap();
+        host.net.publish(&[port]).unwrap();
+        host.container(&one, 4);
+        assert_eq!(heard(&runtime, &mut watch), Disturbance::default());
+
+        // All rules of the host are flushed.
+        crate::kit::remove_table(&host.net);
+        assert!(heard(&runtime, &mut watch).rules && !host.net.is_intact().unwrap());
+        assert_eq!(host.net.restore(&desired).unwrap(), Vec::<String>::new());
+        assert!(host.net.is_intact().unwrap() && reached());
+        // To restore is told of too, and finds nothing more to do.
+        let _ = watch.take().unwrap();
+        // The rules alone, and not their table.
+        let mut batch = Batch::new();
+        batch.push(0x10, 0, &[0, 0, 0, 10], |_| ());
+        batch.push(0xa08, 0, &[2, 0, 0, 0], |body| {
+            body.text(1, host.net.names().table());
+        });
+        batch.push(0x11, 0, &[0, 0, 0, 10], |_| ());
+        assert_eq!(Channel::new(Subsystem::Netfilter).unwrap().submit(&mut batch).unwrap(), []);
+        assert!(heard(&runtime, &mut watch).rules && !host.net.is_intact().unwrap());
+        host.net.restore(&desired).unwrap();
+        assert!(host.net.is_intact().unwrap() && reached());
+        let _ = watch.take().unwrap();
+
+        // A device is taken from its bridge, another is removed, and then the bridge.
+        change_link(16, &a.plan.veth, |body| {
+            body.number(10, 0);
+        });
+        assert!(heard(&runtime, &mut watch).links.contains(&a.plan.veth));
+        assert_eq!(host.net.restore(&desired).unwrap(), [endpoint(&one, 2).id]);
+        change_link(17, &b.plan.veth, |_| ());
+        assert!(heard(&runtime, &mut watch).links.contains(&b.plan.veth));
+        change_link(17, &one.bridge, |_| ());
+        assert!(heard(&runtime, &mut watch).links.contains(&one.bridge));
+        let missing = host.net.restore(&desired).unwrap();
+        assert_eq!(missing, [endpoint(&one, 2).id, endpoint(&one, 3).id]);
+        for container in [&a, &b] {
+            host.net.detach(&container.plan).unwrap();
+            host.net.attach(&container.netns, std::slice::from_ref(&container.plan)).unwrap();
+        }
+        assert!(host.net.restore(&desired).unwrap().is_empty() && reached());
+        assert_eq!(inside(&b.netns, || ask(Protocol::Tcp, "10.1.0.2:80")), "10.1.0.3");
     });
 }

@@ -29,6 +29,17 @@ pub enum Subsystem {
     Netfilter,
 }
 
+impl Subsystem {
+    /// How sockets name it.
+    pub(super) fn protocol(self) -> Option<rustix::net::Protocol> {
+        match self {
+            // Its number is 0, which is the default.
+            Self::Route => None,
+            Self::Netfilter => Some(rustix::net::netlink::NETFILTER),
+        }
+    }
+}
+
 /// A socket to a part of the kernel, in one network namespace.
 #[derive(Debug)]
 pub struct Channel {
@@ -52,13 +63,8 @@ pub struct Refused {
 impl Channel {
     /// A channel in the calling thread's network namespace.
     pub fn new(subsystem: Subsystem) -> io::Result<Self> {
-        let protocol = match subsystem {
-            // Its number is 0, which is the default.
-            Subsystem::Route => None,
-            Subsystem::Netfilter => Some(rustix::net::netlink::NETFILTER),
-        };
         let flags = SocketFlags::CLOEXEC;
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, subsystem.protocol())?;
         Ok(Self { fd: with_options(fd), sequence: 0, room: SMALL })
     }
 

@@ -146,6 +146,8 @@ pub fn ports(all: &[Value]) -> String {
     for port in all {
         let (ip, kind, own, public) =
             (port.text("IP"), port.text("Type"), port.int("PrivatePort"), port.int("PublicPort"));
+        let ip = bracketed(ip);
+        let ip = ip.as_str();
         if !ip.is_empty() && public != own {
             mapped.push(format!("{ip}:{public}->{own}/{kind}"));
             continue;
@@ -162,6 +164,11 @@ pub fn ports(all: &[Value]) -> String {
     out.extend(groups.iter().map(|(ip, kind, first, last)| group(ip, kind, *first, *last)));
     out.extend(mapped);
     out.join(", ")
+}
+
+/// An address before a port: one of IPv6 stands in brackets.
+fn bracketed(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() }
 }
 
 fn group(ip: &str, kind: &str, first: i64, last: i64) -> String {
@@ -203,8 +210,7 @@ pub fn published(map: &Value, one: Option<&str>) -> Vec<String> {
         let number: u32 = from.split('/').next().and_then(|port| port.parse().ok()).unwrap_or(0);
         for binding in bindings.items() {
             let ip = binding.text("HostIp");
-            let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-            let to = format!("{ip}:{}", binding.text("HostPort"));
+            let to = format!("{}:{}", bracketed(ip), binding.text("HostPort"));
             let line = if one.is_some() { to } else { format!("{from} -> {to}") };
             seen.insert((number, from.clone(), line));
         }
@@ -237,7 +243,8 @@ mod tests {
         };
         check("", "");
         check(">>80", "80/tcp");
-        check("0.0.0.0>80>80 ::>80>80", "0.0.0.0:80->80/tcp, :::80->80/tcp");
+        check("0.0.0.0>80>80 ::>80>80", "0.0.0.0:80->80/tcp, [::]:80->80/tcp");
+        check("0.0.0.0>8080>80 ::>8080>80", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         check("0.0.0.0>8080>80 >>443", "443/tcp, 0.0.0.0:8080->80/tcp");
         check(">>81 >>80 >>82 >>90", "80-82/tcp, 90/tcp");
         check("0.0.0.0>80>80 0.0.0.0>81>81 >>53/udp", "53/udp, 0.0.0.0:80-81->80-81/tcp");
