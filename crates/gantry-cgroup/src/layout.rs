@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use gantry_model::mountinfo::Mount as MountLine;
+
 use crate::error::Error;
 
 /// Where cgroup2 is mounted on a host that has nothing else.
@@ -92,7 +94,7 @@ impl Layout {
         let entries = parse_cgroup_file(cgroup)?;
         let mut layout = Self::default();
         for line in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
-            let fields = MountFields::parse(line)
+            let fields = MountLine::parse(line)
                 .ok_or_else(|| Error::Layout(format!("/proc/self/mountinfo has a line that is no mount: {line:?}")))?;
             match fields.kind {
                 "cgroup" => layout.add_v1(&fields, &entries),
@@ -103,15 +105,15 @@ impl Layout {
         Ok(layout)
     }
 
-    fn add_v1(&mut self, fields: &MountFields<'_>, entries: &[Entry]) {
-        let Some(entry) = entries.iter().find(|entry| entry.mounted_with(fields.options)) else { return };
+    fn add_v1(&mut self, fields: &MountLine<'_>, entries: &[Entry]) {
+        let Some(entry) = entries.iter().find(|entry| entry.mounted_with(fields.super_options)) else { return };
         let mount = Mount {
             point: fields.point.clone().into(),
             root: fields.root.clone(),
             controllers: if entry.name.is_some() { Vec::new() } else { entry.controllers.clone() },
             name: entry.name.clone(),
             own: below(&fields.root, &entry.path),
-            noprefix: fields.options.split(',').any(|option| option == "noprefix"),
+            noprefix: fields.super_options.split(',').any(|option| option == "noprefix"),
         };
         let same = self.v1.iter_mut().find(|m| m.controllers == mount.controllers && m.name == mount.name);
         match same {
@@ -122,7 +124,7 @@ impl Layout {
         }
     }
 
-    fn add_unified(&mut self, fields: &MountFields<'_>, entries: &[Entry]) {
+    fn add_unified(&mut self, fields: &MountLine<'_>, entries: &[Entry]) {
         let own = entries.iter().find(|entry| entry.is_unified()).and_then(|entry| below(&fields.root, &entry.path));
         let mount = Mount { point: fields.point.clone().into(), root: fields.root.clone(), own, ..Mount::default() };
         let better =
@@ -220,39 +222,6 @@ pub(crate) fn parse_cgroup_file(text: &str) -> Result<Vec<Entry>, Error> {
             Ok(Entry { controllers: all, name, path: path.into() })
         })
         .collect()
-}
-
-struct MountFields<'a> {
-    root: String,
-    point: String,
-    kind: &'a str,
-    options: &'a str,
-}
-
-impl<'a> MountFields<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, superblock) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (root, point) = (unescape(mount.next()?), unescape(mount.next()?));
-        let mut superblock = superblock.split(' ');
-        let kind = superblock.next()?;
-        let options = superblock.nth(1)?;
-        Some(Self { root, point, kind, options })
-    }
-}
-
-/// Undoes the octal escapes of mountinfo: `\040` is a space.
-fn unescape(field: &str) -> String {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = (first == b'\\' && tail.len() >= 3 && tail[..3].iter().all(|b| (b'0'..=b'7').contains(b)))
-            .then(|| tail[..3].iter().fold(0_u32, |value, b| value * 8 + u32::from(b - b'0')));
-        let byte = octal.and_then(|value| u8::try_from(value).ok());
-        out.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &tail[3..] } else { tail };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The part of `path` that a mount showing `root` can reach, with a leading slash.

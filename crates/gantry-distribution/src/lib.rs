@@ -31,7 +31,7 @@ mod resolver;
 mod retry;
 mod session;
 mod source;
-mod tls;
+pub mod tls;
 mod transport;
 mod upload;
 

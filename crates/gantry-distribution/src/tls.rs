@@ -1,4 +1,5 @@
-//! TLS: whom to trust, and how to prove who we are.
+//! TLS: whom to trust, and how to prove who we are. Not only registries are reached so: whoever is a client of TLS has its
+//! configuration from here.
 //!
 //! The provider of cryptography is ring, named here, since no default is compiled in. The system's authorities are read
 //! when the first connection needs them: a machine without any can still use registries that need none.
@@ -22,12 +23,13 @@ const MAX_FILES: usize = 64;
 
 /// Whom to trust and who we are, for one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) authorities: Vec<PathBuf>,
+pub struct Identity {
+    /// Files of certificates of authorities.
+    pub authorities: Vec<PathBuf>,
     /// Certificate and key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    pub client: Option<(PathBuf, PathBuf)>,
     /// Take any certificate.
-    pub(crate) unchecked: bool,
+    pub unchecked: bool,
 }
 
 impl Identity {
@@ -63,8 +65,19 @@ impl Identity {
     }
 }
 
-/// The configuration for a host. `system` says whether the system's authorities are needed at all.
+/// The configuration for a registry's host. `system` says whether the system's authorities are needed at all.
 pub(crate) fn config(identity: &Identity, system: bool) -> Result<ClientConfig> {
+    let mut config = client(identity, system)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The configuration of a client, which offers no protocols. `system` says whether the system's authorities are trusted
+/// beside those that are named.
+///
+/// # Errors
+/// A file cannot be read, or has not what it should have.
+pub fn client(identity: &Identity, system: bool) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -81,15 +94,13 @@ pub(crate) fn config(identity: &Identity, system: bool) -> Result<ClientConfig> 
         }
         builder.with_root_certificates(roots)
     };
-    let mut config = match &identity.client {
-        None => builder.with_no_client_auth(),
+    match &identity.client {
+        None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
             let bad = |error| Error::Content { path: certificate.clone(), why: format!("client certificate: {error}") };
-            builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(bad)?
+            builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?).map_err(bad)
         }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    }
 }
 
 /// The authorities that the system trusts; there may be none.

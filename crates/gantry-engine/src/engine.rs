@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_images::Images;
+use gantry_model::mountinfo;
 use gantry_runtime::{Runtime, Warn};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use tokio::sync::watch;
@@ -135,6 +136,7 @@ impl Engine {
         engine.adopt().await;
         engine.clear_namespaces().await;
         engine.settle_networks().await?;
+        engine.look_after_networks();
         engine.0.ready.send_replace(true);
         engine.compress_logs();
         Ok(engine)
@@ -350,9 +352,8 @@ pub(crate) fn make_dir(dir: &Path) -> Result<()> {
 /// Mounts below are nobody else's: others who copied our mounts would keep them alive, and handing them on costs time.
 fn keep_mounts_to_ourselves(dir: &Path) -> Result<()> {
     let what = || format!("make {} a mount of its own", dir.display());
-    let is_mount = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read mountinfo".to_owned())?;
-    let path = dir.display().to_string();
-    if !is_mount.lines().any(|line| line.split(' ').nth(4) == Some(&path)) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read mountinfo".to_owned())?;
+    if !mountinfo::parse(&mounts).any(|mount| Path::new(&mount.point) == dir) {
         rustix::mount::mount(dir, dir, "", MountFlags::BIND, None).context(what)?;
     }
     rustix::mount::mount_change(dir, MountPropagationFlags::PRIVATE).context(what)

@@ -1,7 +1,7 @@
 //! Images: pulled and pushed, saved and loaded, listed, named and removed.
 //!
 //! The store holds content and layers, the registry client moves bytes; this crate knows what an image is. Decisions are
-//! made in modules that do no input or output (`plan`, `filter`, `changes`, `docs`, `pattern`, `time`).
+//! made in modules that do no input or output (`plan`, `filter`, `changes`, `docs`, `pattern`).
 //!
 //! An image's id is the digest of its configuration, as Docker users expect. A name points to a manifest or an index.
 
@@ -29,7 +29,6 @@ mod query;
 mod remove;
 mod save;
 mod sink;
-mod time;
 mod unpack;
 mod upload;
 
@@ -37,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_distribution::Client;
+use gantry_model::time;
 use gantry_store::Store;
 use tokio::sync::Semaphore;
 

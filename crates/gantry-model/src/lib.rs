@@ -6,10 +6,12 @@ pub mod id;
 pub mod image;
 pub mod logrecord;
 pub mod monitor;
+pub mod mountinfo;
 pub mod names;
 pub mod oci;
 pub mod platform;
 pub mod reference;
+pub mod time;
 
 pub use digest::Digest;
 pub use id::{ContainerId, InvalidId};

@@ -4,55 +4,23 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A date and time of day in UTC.
-struct Civil {
-    year: i64,
-    month: u64,
-    day: u64,
-    second_of_day: u64,
+use gantry_model::time::Moment;
+
+/// A time before 1970 counts as 1970.
+fn moment(time: SystemTime) -> Moment {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment::of_seconds(since.as_secs().try_into().unwrap_or(i64::MAX), since.subsec_nanos().into())
 }
 
-/// The date of a number of seconds since 1970, by the proleptic Gregorian calendar.
-///
-/// Years are counted from March, so that the leap day is the last of its year, in eras of 400 years, which all have
-/// the same number of days.
-fn civil(seconds: u64) -> Civil {
-    const DAYS_BEFORE_1970: u64 = 719_468;
-    const ERA: u64 = 146_097;
-    let days = seconds / 86_400 + DAYS_BEFORE_1970;
-    let (era, day_of_era) = (days / ERA, days % ERA);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / (ERA - 1)) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    Civil {
-        year: (era * 400 + year_of_era) as i64 + i64::from(month <= 2),
-        month,
-        day: day_of_year - (153 * march_month + 2) / 5 + 1,
-        second_of_day: seconds % 86_400,
-    }
-}
-
-/// Whole seconds, as `2026-11-22T03:04:05Z`. A time before 1970 counts as 1970.
+/// Whole seconds, as `2026-11-22T03:04:05Z`.
 pub fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let Civil { year, month, day, second_of_day: s } = civil(seconds);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+    moment(time).rfc3339(0)
 }
 
 /// With nanoseconds as far as they are not zero, as `2026-11-22T03:04:05.12Z`: the form of `created` in `state` and
 /// `list`.
 pub fn rfc3339_nano(time: SystemTime) -> String {
-    let nanos = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    let mut text = rfc3339(time);
-    if nanos > 0 {
-        let fraction = format!("{nanos:09}");
-        text.pop();
-        text.push('.');
-        text.push_str(fraction.trim_end_matches('0'));
-        text.push('Z');
-    }
-    text
+    moment(time).rfc3339_short()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Points in time, as people give them to `--since` and `--until`, and as tables show them.
 
+use gantry_model::time;
+
 use crate::create::units;
 
 /// A point in time for the API: seconds since 1970, with nanoseconds after a dot. `text` is a date of RFC 3339 or the
@@ -30,54 +32,7 @@ fn written(nanoseconds: i128) -> String {
 
 /// A date of RFC 3339, or its beginning, in nanoseconds since 1970. Without an offset it is in UTC.
 pub fn nanoseconds(text: &str) -> Option<i128> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let mut parts = date.split('-');
-    let mut number = |least: i64, most: i64| {
-        let part = parts.next()?;
-        let number: i64 = if part.chars().all(|c| c.is_ascii_digit()) { part.parse().ok()? } else { return None };
-        (least..=most).contains(&number).then_some(number)
-    };
-    let (year, month, day) = (number(0, 9999)?, number(1, 12)?, number(1, 31)?);
-    let days = days(year, month, day);
-    let (clock, offset) = split_offset(rest)?;
-    let clock = match clock.strip_prefix('T').or_else(|| clock.strip_prefix(' ')) {
-        Some(clock) => clock,
-        None if clock.is_empty() => "00:00:00",
-        None => return None,
-    };
-    let (whole, part) = clock.split_once('.').unwrap_or((clock, ""));
-    let mut fields = whole.split(':');
-    let mut field = |most: i64| match fields.next() {
-        None => Some(0),
-        Some(text) => text.parse::<i64>().ok().filter(|n| (0..=most).contains(n) && text.len() == 2),
-    };
-    let seconds = field(23)? * 3600 + field(59)? * 60 + field(60)?;
-    if fields.next().is_some() || part.len() > 9 || !part.chars().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    let part: i128 = if part.is_empty() { 0 } else { format!("{part:0<9}").parse().ok()? };
-    Some(i128::from(days * 86_400 + seconds - offset) * 1_000_000_000 + part)
-}
-
-/// The clock, and the offset of its zone in seconds.
-fn split_offset(text: &str) -> Option<(&str, i64)> {
-    if let Some(clock) = text.strip_suffix(['Z', 'z']) {
-        return Some((clock, 0));
-    }
-    let Some(at) = text.rfind(['+', '-']) else { return Some((text, 0)) };
-    let (hours, minutes) = text[at + 1..].split_once(':')?;
-    let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
-    Some((&text[..at], if text[at..].starts_with('-') { -seconds } else { seconds }))
-}
-
-/// Days from 1970 to a date of the proleptic Gregorian calendar, counted in years that begin in March.
-const fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let shifted = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * shifted + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    time::parse_begun(text).map(i128::from)
 }
 
 #[cfg(test)]

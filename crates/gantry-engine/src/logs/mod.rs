@@ -15,13 +15,13 @@ mod reader;
 mod ship;
 #[cfg(test)]
 mod tests;
-mod time;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::logrecord::Stream;
 use gantry_model::monitor::LogFile;
+use gantry_model::time;
 
 use crate::container::Status;
 use crate::engine::{Engine, blocking};

@@ -1,5 +1,7 @@
 //! How mounts are handed on between the host and a container.
 
+use gantry_model::mountinfo::{self, Mount};
+
 use super::Invalid;
 use crate::settings::{MountSetting, MountSource, Settings};
 
@@ -43,50 +45,32 @@ fn handed_on(settings: &Settings) -> impl Iterator<Item = (&str, &str, &'static 
 }
 
 /// Checks that mounts of the host can be handed on as asked: a source must lie in a mount that is shared, or receives.
-/// `mountinfo` is /proc/self/mountinfo (proc_pid_mountinfo(5)). Pure.
+/// `table` is /proc/self/mountinfo (proc_pid_mountinfo(5)). Pure.
 ///
 /// # Errors
 /// One cannot.
-pub fn check_propagation(settings: &Settings, mountinfo: &str) -> Result<(), Invalid> {
+pub fn check_propagation(settings: &Settings, table: &str) -> Result<(), Invalid> {
     for (path, _, root) in handed_on(settings) {
-        let (mount, fields) = mount_of(path, mountinfo).unwrap_or_else(|| ("/".to_owned(), vec![]));
+        let mount = mount_of(path, table);
         let (wanted, kind): (&[&str], _) = match root {
             "shared" => (&["shared:"], "shared"),
             _ => (&["shared:", "master:"], "shared or slave"),
         };
-        if !fields.iter().any(|field| wanted.iter().any(|wanted| field.starts_with(wanted))) {
+        if !mount.iter().any(|mount| wanted.iter().any(|wanted| mount.is_handed_on(wanted))) {
+            let mount = mount.map_or_else(|| "/".to_owned(), |mount| mount.point);
             return Err(Invalid::Propagation { path: path.to_owned(), mount, kind });
         }
     }
     Ok(())
 }
 
-/// The mount that a path lies in, the last of those at one place, and its optional fields.
-fn mount_of<'a>(path: &str, mountinfo: &'a str) -> Option<(String, Vec<&'a str>)> {
-    let mut best: Option<(String, Vec<&str>)> = None;
-    for line in mountinfo.lines() {
-        let mut words = line.split(' ').skip(4);
-        let Some(point) = words.next().map(unescape) else { continue };
-        let below =
-            point == "/" || path.strip_prefix(&point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if below && best.as_ref().is_none_or(|(known, _)| point.len() >= known.len()) {
-            best = Some((point, words.skip(1).take_while(|word| *word != "-").collect()));
-        }
-    }
-    best
-}
-
-/// A path as the kernel writes it: space, tab, newline and backslash are octal numbers.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        let number = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        out.push(char::from(number.unwrap_or(b'\\')));
-        rest = if number.is_some() { &after[3..] } else { after };
-    }
-    out + rest
+/// The mount that a path lies in: the longest, and the last of those at one place.
+fn mount_of<'a>(path: &str, table: &'a str) -> Option<Mount<'a>> {
+    let is_above = |mount: &Mount<'_>| {
+        let rest = path.strip_prefix(&mount.point);
+        mount.point == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    mountinfo::parse(table).filter(is_above).max_by_key(|mount| mount.point.len())
 }
 
 #[cfg(test)]
@@ -141,13 +125,5 @@ mod tests {
         check(&["rslave"], "rslave");
         check(&["slave", "shared"], "shared");
         check(&["rshared", "rslave"], "shared");
-    }
-
-    #[test]
-    fn paths() {
-        let check = |text: &str, expect: &str| assert_eq!(unescape(text), expect);
-        check(r"/a\040b\134", r"/a b\");
-        check(r"/a\x", r"/a\x");
-        check(r"/a\04", r"/a\04");
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use gantry_cgroup::{Layout, Location};
+use gantry_model::mountinfo;
 use gantry_model::names::namespace::NamespaceKind;
 use gantry_model::oci::spec::Spec;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
@@ -35,24 +36,7 @@ pub(crate) fn no_iptables() -> bool {
 pub(crate) fn mounts_of(process: &str) -> Result<Vec<(u64, String)>> {
     let path = format!("/proc/{process}/mountinfo");
     let text = std::fs::read_to_string(&path).context(|| format!("read {path}"))?;
-    let mount = |line: &str| {
-        let mut fields = line.split(' ');
-        Some((fields.next()?.parse().ok()?, unescaped(fields.nth(3)?)))
-    };
-    Ok(text.lines().filter_map(mount).collect())
-}
-
-/// A path without the octal escapes of /proc (proc_pid_mountinfo(5)).
-fn unescaped(path: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = path.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let decoded = code.filter(|_| byte == b'\\').and_then(|code| u8::from_str_radix(code, 8).ok());
-        out.push(decoded.unwrap_or(byte));
-        rest = if decoded.is_some() { &tail[3..] } else { tail };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    Ok(mountinfo::parse(&text).map(|mount| (mount.id, mount.point)).collect())
 }
 
 /// Where a path leads inside a root, and whether to a directory; itself where nothing is there.
@@ -152,19 +136,4 @@ pub(crate) fn freezer(location: &Location) -> Option<String> {
 pub(crate) fn same_namespace(one: &str, other: &str, kind: NamespaceKind) -> bool {
     let link = |whose: &str| rustix::fs::readlink(format!("/proc/{whose}/ns/{}", kind.proc_name()), vec![]).ok();
     link(one) == link(other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes() {
-        let check = |path: &str, expect: &str| assert_eq!(unescaped(path), expect);
-        check("/a", "/a");
-        check(r"/a\040b", "/a b");
-        check(r"/a\134040", r"/a\040");
-        check(r"/a\04", r"/a\04");
-        check(r"/a\9", r"/a\9");
-    }
 }

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use gantry_distribution::tls::{self, Identity};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -182,79 +180,11 @@ async fn timely<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 }
 
 fn config(files: &TlsFiles) -> io::Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-    let builder = builder.map_err(io::Error::other)?;
-    let builder = if files.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-    } else {
-        let mut roots = RootCertStore::empty();
-        match &files.ca {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| invalid(path, &error))?;
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        builder.with_root_certificates(roots)
+    let client = files.certificate.as_ref().zip(files.key.as_ref());
+    let identity = Identity {
+        authorities: files.ca.iter().map(PathBuf::from).collect(),
+        client: client.map(|(certificate, key)| (certificate.into(), key.into())),
+        unchecked: files.skip_verify,
     };
-    match files.certificate.as_ref().zip(files.key.as_ref()) {
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| invalid(key, &error))?;
-            let chain = certificates(certificate)?;
-            builder.with_client_auth_cert(chain, secret).map_err(|error| invalid(certificate, &error))
-        }
-    }
-}
-
-fn certificates(path: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    found.map_err(|error| invalid(path, &error))
-}
-
-fn invalid(path: &str, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {error}"))
-}
-
-/// Whoever answers is taken for the server, as `syslog-tls-skip-verify` asks for.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    tls::client(&identity, files.ca.is_none()).map_err(io::Error::other)
 }

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use gantry_model::logrecord::Stream;
+use gantry_model::time::Moment;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
@@ -18,7 +19,6 @@ use rustix::net::{
 };
 
 use super::{Driver, Part};
-use crate::logs::time::Moment;
 use crate::logs::{Entry, Identity};
 
 /// Where the journal listens.

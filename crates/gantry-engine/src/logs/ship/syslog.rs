@@ -1,12 +1,12 @@
 //! Messages of the syslog protocols (RFC 3164, RFC 5424, and RFC 5425's frames). Pure.
 
 use gantry_model::logrecord::Stream;
+use gantry_model::time::Moment;
 
 use super::Driver;
 use crate::error::{Error, Result};
 use crate::logs::Entry;
 use crate::logs::option::{self, Address};
-use crate::logs::time::Moment;
 
 pub(in crate::logs) const OPTIONS: [&str; 7] = [
     "syslog-address",
