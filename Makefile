@@ -31,12 +31,12 @@ bench:
 	$(XTASK) bench runtime
 	$(XTASK) bench images
 
+# Executables, manual pages, completions, systemd's units.
 install: build
-	install -D -m 755 "$$($(XTASK) dist runtime)" $(DESTDIR)$(PREFIX)/bin/gantry-oci
-	install -D -m 755 "$$($(XTASK) dist program)" $(DESTDIR)$(PREFIX)/bin/gantry
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" contrib/install "$$($(XTASK) dist program)" "$$($(XTASK) dist runtime)"
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/gantry-oci $(DESTDIR)$(PREFIX)/bin/gantry
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" contrib/install remove
 
 # Also ends the peers' box, and removes it and the disk of the virtual machine.
 clean:

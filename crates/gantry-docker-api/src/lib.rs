@@ -5,6 +5,7 @@
 
 #![recursion_limit = "512"]
 
+mod ending;
 mod error;
 mod filters;
 mod handlers;
@@ -15,4 +16,4 @@ mod server;
 mod time;
 mod types;
 
-pub use server::{Api, Build, serve};
+pub use server::{Answered, Api, Build, Door, Observer, Phase, serve, serve_by};

@@ -1,6 +1,7 @@
 //! The engine itself: what it holds, how it is opened, and how things are found in it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_images::Images;
@@ -47,6 +48,13 @@ pub struct Options {
     pub clock: fn() -> i64,
 }
 
+/// How often containers were asked for their health.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) all: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
 /// The engine. Clones share everything.
 #[derive(Clone)]
 pub struct Engine(pub(crate) Arc<Inner>);
@@ -64,6 +72,10 @@ pub(crate) struct Inner {
     pub(crate) using_volumes: tokio::sync::Mutex<()>,
     /// Held by who makes or removes a network.
     pub(crate) making: tokio::sync::Mutex<()>,
+    /// Where output goes if a container does not say; it can change.
+    log: RwLock<LogConfig>,
+    /// How often containers were asked for their health.
+    pub(crate) checks: Checks,
     /// Whether what there was is found again, so that more may be started.
     ready: watch::Sender<bool>,
     /// Whether the engine ends.
@@ -115,8 +127,11 @@ impl Engine {
         let networks = networks.into_iter().map(|(_, network)| network).collect();
         let networks = Networks::open(&options.prefix, networks)?;
         let (execs, closing) = (Execs::default(), watch::Sender::default());
+        let log = RwLock::new(options.log.clone());
         let inner = Inner {
             options,
+            log,
+            checks: Checks::default(),
             id,
             images,
             db,
@@ -205,9 +220,35 @@ impl Engine {
     }
 
     /// The log driver of containers that do not say.
-    pub fn default_log_driver(&self) -> &str {
-        let driver = self.0.options.log.driver.as_str();
-        if driver.is_empty() { crate::logs::DEFAULT_DRIVER } else { driver }
+    pub fn default_log_driver(&self) -> String {
+        let driver = self.default_log().driver;
+        if driver.is_empty() { crate::logs::DEFAULT_DRIVER.to_owned() } else { driver }
+    }
+
+    /// Where output goes if a container does not say.
+    pub(crate) fn default_log(&self) -> LogConfig {
+        self.0.log.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes where the output of containers goes that are made from now on and do not say.
+    ///
+    /// # Errors
+    /// There is no such driver, or it has no such option; then nothing changes.
+    pub fn set_default_log(&self, log: LogConfig) -> Result<()> {
+        crate::logs::plan(&log, &LogConfig::default())?;
+        *self.0.log.write().unwrap_or_else(PoisonError::into_inner) = log;
+        Ok(())
+    }
+
+    /// How often containers were asked for their health since the engine was opened, and how often they were not well.
+    pub fn health_checks(&self) -> (u64, u64) {
+        let Checks { all, failed } = &self.0.checks;
+        (all.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+    }
+
+    /// How many listen to events.
+    pub fn listeners(&self) -> usize {
+        self.0.events.listeners()
     }
 
     /// A container as it is now, by id, name, or the beginning of an id.

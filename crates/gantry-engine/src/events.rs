@@ -83,6 +83,11 @@ impl Events {
         let _ = self.sender.send(event);
     }
 
+    /// How many listen.
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// The events that are remembered, the oldest first, and those from now on.
     pub fn subscribe(&self) -> (Vec<Arc<Event>>, Listener) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

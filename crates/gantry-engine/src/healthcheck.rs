@@ -1,6 +1,7 @@
 //! Health checks of containers that run: made when they are due, and what follows from them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -47,6 +48,7 @@ impl Engine {
                 Err(error) => Outcome::NotRun(error.to_string()),
             };
             since = self.now();
+            self.count(&outcome);
             let mut changed = None;
             container.change(|state| {
                 let mut health = state.health.take().unwrap_or_default();
@@ -67,6 +69,15 @@ impl Engine {
                 });
                 return;
             }
+        }
+    }
+
+    /// Counts a check.
+    fn count(&self, outcome: &Outcome) {
+        let checks = &self.0.checks;
+        checks.all.fetch_add(1, Ordering::Relaxed);
+        if !matches!(outcome, Outcome::Ended { code: 0, .. }) {
+            checks.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -32,7 +32,7 @@ mod sink;
 mod unpack;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use gantry_distribution::Client;
@@ -81,7 +81,7 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct Images {
     pub(crate) store: Store,
-    pub(crate) client: Client,
+    client: Arc<RwLock<Client>>,
     pub(crate) downloads: Arc<Semaphore>,
     pub(crate) uploads: Arc<Semaphore>,
     pub(crate) compressions: Arc<Semaphore>,
@@ -98,7 +98,7 @@ impl Images {
         let semaphore = |count: usize| Arc::new(Semaphore::new(count.max(1)));
         Self {
             store,
-            client,
+            client: Arc::new(RwLock::new(client)),
             downloads: semaphore(limits.downloads),
             uploads: semaphore(limits.uploads),
             compressions: semaphore(1),
@@ -108,7 +108,7 @@ impl Images {
     /// The same images, with another way to registries: with the logins of one request, say.
     #[must_use]
     pub fn with_client(&self, client: Client) -> Self {
-        Self { client, ..self.clone() }
+        Self { client: Arc::new(RwLock::new(client)), ..self.clone() }
     }
 
     /// The store.
@@ -117,8 +117,13 @@ impl Images {
     }
 
     /// The registry client.
-    pub fn client(&self) -> &Client {
-        &self.client
+    pub fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the way to registries, for these images and all clones of them. What is being moved goes on as it began.
+    pub fn set_client(&self, client: Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     /// Runs something that waits for the disk where it may.

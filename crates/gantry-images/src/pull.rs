@@ -84,7 +84,7 @@ impl Images {
         let name = name.clone().with_default_tag();
         let what = format!("pull {name}");
         let lease = self.blocking("pull", move |store| Ok(Arc::new(store.lease(&what, LEASE)?))).await?;
-        let fetched = self.client.manifest(&name).await?;
+        let fetched = self.client().manifest(&name).await?;
         let target = fetched.descriptor;
         reporter(Progress::Resolved { target: target.digest.clone() });
         let pull = Arc::new(Pull { images: self.clone(), name: name.clone(), lease, reporter });
@@ -154,7 +154,7 @@ impl Pull {
         if let Some(bytes) = self.here(descriptor, MAX_MANIFEST).await? {
             return Ok(bytes);
         }
-        let fetched = self.images.client.manifest(&self.name.at(descriptor.digest.clone())).await?;
+        let fetched = self.images.client().manifest(&self.name.at(descriptor.digest.clone())).await?;
         if fetched.bytes.len() as u64 != descriptor.size {
             let why = format!("it has {} bytes, the index says {}", fetched.bytes.len(), descriptor.size);
             return Err(Error::document(format!("manifest {}", descriptor.digest), why));
@@ -191,7 +191,7 @@ impl Pull {
         let bytes = if let Some(bytes) = self.here(descriptor, MAX_CONFIG).await? {
             bytes
         } else {
-            let bytes = self.images.client.blob_bytes(&self.name, descriptor, MAX_CONFIG).await?;
+            let bytes = self.images.client().blob_bytes(&self.name, descriptor, MAX_CONFIG).await?;
             self.keep(descriptor.clone(), bytes.clone()).await?;
             bytes
         };
@@ -269,7 +269,7 @@ impl Pull {
 
     /// Downloads a blob and unpacks it at the same time.
     async fn stream(&self, plan: &LayerPlan, ingest: Ingest) -> Result<PendingLayer> {
-        let blob = self.images.client.blob(&self.name, &plan.blob, 0).await?;
+        let blob = self.images.client().blob(&self.name, &plan.blob, 0).await?;
         let (to_unpacker, mut source) = feed();
         let (digest, total) = (plan.blob.digest.clone(), plan.blob.size);
         let meter = Meter::new(&self.reporter, &digest);
@@ -301,7 +301,7 @@ impl Pull {
     /// Downloads a blob, or the rest of it.
     async fn download(&self, descriptor: &Descriptor, mut ingest: Ingest) -> Result<()> {
         loop {
-            let blob = self.images.client.blob(&self.name, descriptor, ingest.offset()).await?;
+            let blob = self.images.client().blob(&self.name, descriptor, ingest.offset()).await?;
             let failed = match self.receive(descriptor, ingest, blob, None).await {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,

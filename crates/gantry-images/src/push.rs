@@ -107,7 +107,7 @@ impl Images {
                 sender.config(config).await?;
             }
             let to = if descriptor.digest == target.digest { name.clone() } else { name.at(descriptor.digest.clone()) };
-            self.client.push_manifest(&to, &descriptor.media_type, bytes.clone().into()).await?;
+            self.client().push_manifest(&to, &descriptor.media_type, bytes.clone().into()).await?;
         }
         if whole && target.digest != old.digest {
             let (pushed, new) = (name.clone(), target.clone());

@@ -77,7 +77,7 @@ impl Sender {
     /// Lets the registry have a blob as it is; false if it has it nowhere and it is not here. `shown` is the digest that
     /// progress is told of, if it is a layer.
     async fn blob(&self, blob: &Descriptor, shown: Option<&Digest>) -> Result<bool> {
-        let (client, name) = (&self.images.client, &self.name);
+        let (client, name) = (self.images.client(), &self.name);
         let meter = Arc::new(match shown {
             Some(shown) => Meter::new(&self.reporter, shown),
             None => Meter::new(&silent(), &blob.digest),
@@ -106,7 +106,7 @@ impl Sender {
             let (images, digest, meter) = (images.clone(), what.clone(), progress.clone());
             Box::pin(async move { stream(images, digest, offset, size, meter).await })
         });
-        self.images.client.push_blob(&self.name, Upload::Known { digest, size, open }).await?;
+        self.images.client().push_blob(&self.name, Upload::Known { digest, size, open }).await?;
         meter.tell(Step::Pushed);
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Sender {
             images.blocking("compression", make).await
         });
         let done = Box::pin(async move { told.await.map_err(|_| io::Error::other("the compression failed")) });
-        let sent = self.images.client.push_blob(&self.name, Upload::Stream { chunks: received, done }).await;
+        let sent = self.images.client().push_blob(&self.name, Upload::Stream { chunks: received, done }).await;
         let (digest, size) = making.join().await??;
         match sent {
             Ok(_) => meter.tell(Step::Pushed),

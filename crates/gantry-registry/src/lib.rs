@@ -39,5 +39,6 @@ pub use gc::Collected;
 pub use pattern::Pattern;
 pub use registry::Clock;
 pub use retention::Removed;
-pub use server::{Registry, serve};
+pub use server::{Registry, Sockets, serve};
+pub use tls::mutual;
 pub use units::{Size, Span};

@@ -65,24 +65,26 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 impl Registry {
     /// Opens the storage, listens, and returns at once.
     pub async fn start(config: Config) -> Result<Self> {
-        #[allow(clippy::disallowed_methods)] // the edge: every time in the registry comes from here
-        let clock: Clock = Arc::new(|| {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            since.map_or(0, |since| since.as_secs() as i64)
-        });
-        Self::start_at(config, clock).await
+        Self::start_at(config, system_clock()).await
     }
 
     /// The same with a clock.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self> {
+        let sockets = Sockets::listen(&config).await?;
+        Self::start_with(config, clock, sockets).await
+    }
+
+    /// The same on sockets that listen already, as [`Sockets`] of this configuration do.
+    pub async fn start_on(config: Config, sockets: Sockets) -> Result<Self> {
+        Self::start_with(config, system_clock(), sockets).await
+    }
+
+    async fn start_with(config: Config, clock: Clock, sockets: Sockets) -> Result<Self> {
         config.check()?;
         let certificate = config.tls.as_ref().map(Certificate::open).transpose()?.map(Arc::new);
         let acceptor = certificate.clone().map(tls::server).transpose()?.map(TlsAcceptor::from);
-        let listener = listen(config.listen).await?;
-        let admin = match config.admin_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let listener = taken(sockets.main)?;
+        let admin = sockets.admin.map(taken).transpose()?;
         let local =
             |listener: &TcpListener| listener.local_addr().map_err(|e| Error::io("listen on", Path::new(""), e));
         let address = local(&listener)?;
@@ -148,8 +150,50 @@ impl Drop for Registry {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| Error::io("listen on", Path::new(&address.to_string()), e))
+/// The sockets of a registry. Who keeps a copy of them can hand them on, so that nobody is refused between one registry
+/// and the next.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For clients.
+    pub main: std::net::TcpListener,
+    /// For operators, if there is one of their own.
+    pub admin: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    /// Listens where a configuration says, which is checked before.
+    ///
+    /// # Errors
+    /// The configuration is refused, or an address is taken or not of this machine.
+    pub async fn listen(config: &Config) -> Result<Self> {
+        config.check()?;
+        let main = listen(config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        Ok(Self { main, admin })
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let bound = TcpListener::bind(address).await.and_then(TcpListener::into_std);
+    bound.map_err(|e| Error::io("listen on", Path::new(&address.to_string()), e))
+}
+
+/// A socket for the runtime of this program.
+fn taken(listener: std::net::TcpListener) -> Result<TcpListener> {
+    let taken = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    taken.map_err(|e| Error::io("listen on", Path::new(""), e))
+}
+
+/// The edge: every time in the registry comes from here.
+fn system_clock() -> Clock {
+    #[allow(clippy::disallowed_methods)]
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs() as i64)
+    })
 }
 
 /// Takes connections until it is told to stop, then waits for those that are at work.

@@ -121,7 +121,8 @@ impl Work {
                 tracing::warn!(%error, "{what}: tried again later");
             }
         };
-        if let Some(policy) = &inner.options.auto_collect {
+        let policy = inner.auto_collect.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(policy) = &policy {
             let over = policy.max_bytes.is_some_and(|max| inner.bytes.load(Ordering::Relaxed) > max);
             if removed || over {
                 tell("collect", collect::run(inner, policy, inner.now(), false).map(|_| ()));

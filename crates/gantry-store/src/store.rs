@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gantry_model::digest::{Algorithm, Digest};
 
-use crate::collect::Root;
+use crate::collect::{Policy, Root};
 use crate::db::{Db, Writing};
 use crate::dirs::Dirs;
 use crate::erofs::Images;
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) boot: String,
     /// Bytes of blobs and layers.
     pub(crate) bytes: AtomicU64,
+    /// What is collected without being asked; it can change while the store is open.
+    pub(crate) auto_collect: Mutex<Option<Policy>>,
     /// One collection at a time.
     pub(crate) collecting: Mutex<()>,
     /// The layers that are mounted because they are images.
@@ -97,6 +99,7 @@ impl Store {
         let lock = lock::take(&root, &options)?;
         let dirs = Dirs::create(&root)?;
         let db = Db::open(&dirs)?;
+        let auto_collect = Mutex::new(options.auto_collect.clone());
         let inner = Inner {
             boot: recover::boot_id(&root)?,
             dirs,
@@ -105,6 +108,7 @@ impl Store {
             state: Mutex::default(),
             changed: Condvar::new(),
             bytes: AtomicU64::new(0),
+            auto_collect,
             collecting: Mutex::new(()),
             index: Mutex::new(()),
             images: Images::default(),
@@ -136,6 +140,11 @@ impl Store {
     /// The directory cannot be read. Files that cannot be removed are left for the next time.
     pub fn empty_trash(&self) -> Result<()> {
         self.0.inner.dirs.empty_trash(&AtomicBool::new(false)).map(|_| ())
+    }
+
+    /// Changes what is collected without being asked; none leaves all to [`Store::collect`].
+    pub fn set_auto_collect(&self, policy: Option<Policy>) {
+        *self.0.inner.auto_collect.lock().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     /// The time by the store's clock, in nanoseconds since 1970.

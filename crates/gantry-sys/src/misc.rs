@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Joins a new session keyring of that name (keyctl_join_session_keyring(3)).
 pub fn join_session_keyring(name: &CStr) -> io::Result<i32> {
@@ -37,6 +37,36 @@ pub fn start_writing(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Resu
     // SAFETY: no memory arguments.
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes a descriptor over that whoever started this program left open for it. Everything that is opened here is closed on
+/// exec, and so is what was taken over; so a descriptor that is not came from outside and is nobody's yet.
+pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    // Two threads that ask for the same must not both get it.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // SAFETY: reads the flags of a descriptor, which may as well not be open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if flags & libc::FD_CLOEXEC != 0 || number < 3 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: sets a flag of a descriptor that is open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and nobody here owns it: it was inherited, and now cannot be taken over again.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Microseconds of the clock that only goes forward (CLOCK_MONOTONIC), as service managers want to be told them.
+pub fn monotonic_micros() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes to the structure that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
 /// Sends a signal, by number, to the process that `pidfd` is open on (pidfd_send_signal(2)). Real-time signals, which

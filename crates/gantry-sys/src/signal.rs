@@ -62,6 +62,19 @@ impl std::fmt::Debug for SigSet {
     }
 }
 
+/// Has this process ignore a signal, and whatever it executes too until that decides otherwise.
+///
+/// # Errors
+/// There is no such signal, or it cannot be ignored.
+pub fn ignore(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_IGN is no function that could do anything.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Blocks the signals of `set` beside those already blocked in this thread, and returns the mask before.
 ///
 /// # Errors

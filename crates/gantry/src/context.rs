@@ -121,7 +121,8 @@ impl Context {
     }
 }
 
-fn client(config: Config) -> Outcome<Client> {
+/// The way to registries that a configuration describes.
+pub fn client(config: Config) -> Outcome<Client> {
     let logins: Arc<dyn Credentials> = match credentials() {
         Ok(config) => Arc::new(config),
         // A service may have no home directory, and pulls what everybody may have.

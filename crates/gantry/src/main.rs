@@ -37,7 +37,10 @@ fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
-    log::start(&cli.global);
+    // The daemon's is as its configuration says.
+    if !matches!(cli.command, cli::Command::Daemon(_)) {
+        log::start(log::asked(&cli.global).unwrap_or(cli::Level::Warn), cli::daemon::LogFormat::Text);
+    }
     let context = context::Context::new(cli.global);
     match commands::run(&context, cli.command) {
         // Who read only the beginning wanted only that.

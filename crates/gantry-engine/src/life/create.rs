@@ -58,10 +58,11 @@ impl Engine {
         let _using = self.0.using_volumes.lock().await;
         let mut record = self.record_of(request, id, name, image, &loaded.config.config)?;
         if record.host.log.driver.is_empty() {
-            record.host.log.options.extend(self.0.options.log.options.clone());
-            self.default_log_driver().clone_into(&mut record.host.log.driver);
+            let own = std::mem::replace(&mut record.host.log.options, self.default_log().options);
+            record.host.log.options.extend(own);
+            record.host.log.driver = self.default_log_driver();
         }
-        logs::plan(&record.host.log, &self.0.options.log)?;
+        logs::plan(&record.host.log, &self.default_log())?;
         // What makes no sense is said now, and not when it is started.
         spec::build(&bundle::settings(&record, &Found::default())?, &self.place(&record))?;
         health::Check::new(&record.config.health.clone().unwrap_or_default(), &[])

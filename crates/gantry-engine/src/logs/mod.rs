@@ -127,7 +127,7 @@ impl Engine {
     /// What becomes of a container's output.
     pub(crate) fn log_plan(&self, container: &Container) -> Result<LogPlan> {
         let record = container.record();
-        let mut plan = plan(&record.host.log, &self.0.options.log)?;
+        let mut plan = plan(&record.host.log, &self.default_log())?;
         let name = if plan.is_json() { format!("{}-json.log", record.id) } else { "log".to_owned() };
         if let Some(file) = &mut plan.file {
             file.path = self.root_dir(&record.id).join(name).display().to_string();

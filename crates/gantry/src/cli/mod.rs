@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod container;
 pub mod create;
 pub mod daemon;
+pub mod debug;
 pub mod image;
 pub mod network;
 mod parse;
@@ -24,6 +25,7 @@ use crate::user;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -69,9 +71,9 @@ pub struct Global {
     /// Configuration file [default: /etc/gantry/config.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "GANTRY_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
-    /// What is logged on standard error
-    #[arg(short, long, value_enum, value_name = "LEVEL", default_value_t = Level::Warn)]
-    pub log_level: Level,
+    /// What is logged on standard error [default: warn; the daemon's: info]
+    #[arg(short, long, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<Level>,
     /// Log everything, as --log-level debug
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -86,7 +88,8 @@ pub fn misplaced(error: &clap::Error) -> Option<String> {
 }
 
 /// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     Error,
     Warn,
@@ -153,6 +156,9 @@ pub enum Command {
     /// The daemon and all that it keeps
     #[command(subcommand, arg_required_else_help = true)]
     System(system::Command),
+    /// Look for what is wrong
+    #[command(subcommand, arg_required_else_help = true)]
+    Debug(debug::Command),
     /// Be the daemon
     Daemon(daemon::Daemon),
     /// Show the versions of this program and of the daemon

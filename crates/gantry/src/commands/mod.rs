@@ -4,6 +4,7 @@ mod about;
 mod archive;
 mod containers;
 mod daemon;
+mod debug;
 mod diff;
 mod inspect;
 mod list;
@@ -36,6 +37,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::System(SystemCommand::Prune(args)) => daemon::system::prune(context, &args),
         Command::System(SystemCommand::Df(args)) if context.direct() => usage::run(context, &args),
         Command::System(SystemCommand::Df(args)) => daemon::system::df(context, &args),
+        Command::Debug(crate::cli::debug::Command::Bundle(args)) => debug::bundle(context, &args),
         Command::Daemon(args) => crate::daemon::run(context, &args),
         Command::Version(args) => daemon::version::version(context, &args),
         Command::Pull(args) => image(context, ImageCommand::Pull(args)),

@@ -4,6 +4,9 @@
 
 mod about;
 mod client;
+mod daemon;
+mod daemon_kit;
+mod daemon_replace;
 mod fake;
 mod images;
 mod refused;
