@@ -33,6 +33,7 @@ finish() {
     ip link delete "${prefix}0" 2>/dev/null || true
     left=$(awk -v at="$work/" 'index($5, at) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
     for at in $left; do umount -l "$at" 2>/dev/null || true; done
+    find /sys/fs/cgroup -depth -path "*/gantry-demo-$$*" -type d -exec rmdir {} + 2>/dev/null || true
     if [[ -n ${failed:-} ]]; then cat "$work/log" >&2; fi
     rm -rf "$work"
 }
@@ -116,6 +117,6 @@ run rmi nginx
 kill "$daemon"
 wait "$daemon" 2>/dev/null || true
 daemon=''
-left=$(find /sys/fs/cgroup -path "*gantry-demo-$$/*" -type d 2>/dev/null | wc -l)
-say "containers' cgroups left: $left, mounts left: $(grep -c "$work/run/" /proc/self/mountinfo || true)"
+left=$(find /sys/fs/cgroup -path "*/gantry-demo-$$*" -type d 2>/dev/null | wc -l)
+say "cgroups left: $left, mounts left: $(grep -c "$work/run/" /proc/self/mountinfo || true)"
 failed=''

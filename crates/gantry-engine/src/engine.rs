@@ -18,6 +18,7 @@ use crate::events::{Event, Events, Listener, Subject};
 use crate::exec::Execs;
 use crate::machine::Machine;
 use crate::network::{Joined, NetworkRecord, Networks};
+use crate::plain::Plain;
 use crate::request::{LogConfig, NetworkMode};
 use crate::settings::Namespace;
 use crate::table::{Container, Containers, Counts};
@@ -25,7 +26,7 @@ use crate::userns::Ranges;
 use crate::volumes::Volumes;
 
 /// How long what is being done may take to be cut off.
-const CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) execs: Execs,
     /// Ranges of ids for user namespaces.
     pub(crate) ranges: Ranges,
+    /// The mount namespace that those of containers are copied from; none if it cannot be had.
+    pub(crate) plain: Option<Plain>,
     /// What is so of this machine.
     pub(crate) machine: Machine,
     containers: RwLock<Containers>,
@@ -95,10 +98,14 @@ impl Engine {
     /// # Errors
     /// The disk, the database or the kernel refuses something that nothing goes without.
     pub async fn open(options: Options, images: Images) -> Result<Self> {
-        for dir in [options.root.join("containers"), options.run.join("containers"), options.run.join("runtime")] {
+        let run = ["containers", "netns", "runtime"].map(|name| options.run.join(name));
+        for dir in run.into_iter().chain([options.root.join("containers")]) {
             make_dir(&dir)?;
         }
         keep_mounts_to_ourselves(&options.run)?;
+        let plain = Plain::new(&options.run)
+            .inspect_err(|error| tracing::warn!("containers copy all mounts of this process: {error}"))
+            .ok();
         let (db, (records, mut states, networks, known)) = Db::open(&options.root.join("engine.redb"), |rows| {
             let states = rows.all::<State>(Table::States)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
             let networks = rows.all::<NetworkRecord>(Table::Networks)?;
@@ -144,12 +151,14 @@ impl Engine {
             closing,
             execs,
             ranges: Ranges::default(),
+            plain,
             machine,
             containers,
         };
         let engine = Self(Arc::new(inner));
         engine.adopt().await;
         engine.clear_namespaces().await;
+        engine.clear_snapshots().await;
         engine.settle_networks().await?;
         engine.look_after_networks();
         engine.0.ready.send_replace(true);
@@ -171,10 +180,12 @@ impl Engine {
 
     /// Takes away what is made anew at the next start anyway, when nothing runs that needs it.
     async fn clear_up(&self) {
-        let (net, run) = (self.0.networks.kernel(), self.0.options.run.clone());
+        let (net, options) = (self.0.networks.kernel(), self.0.options.clone());
         let cleared = blocking(move || {
             net.clear()?;
-            crate::rootfs::unmount_all(&run)
+            crate::rootfs::unmount_all(&options.run)?;
+            // A slice is systemd's to remove.
+            if options.systemd { Ok(()) } else { remove_cgroup_parent(&options.cgroup_parent) }
         });
         if let Err(error) = cleared.await {
             tracing::warn!("clear up: {error}");
@@ -195,6 +206,7 @@ impl Engine {
     /// Does something beside, until it is done or the engine ends.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut closing = self.0.closing.subscribe();
+        let work = HELD.scope(self.clone(), work);
         let task = async move {
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => {}
@@ -378,9 +390,21 @@ impl Engine {
     }
 }
 
-/// Runs something where it may wait.
+tokio::task_local! {
+    /// The engine that a task belongs to.
+    static HELD: Engine;
+}
+
+/// Runs something where it may wait. It goes on when who asked for it is cut off, so it keeps the engine that it belongs to:
+/// one that ends waits for it, or it would act upon what the next one makes.
 pub(crate) async fn blocking<T: Send + 'static>(body: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(body).await.map_err(|_| Error::Closed)?
+    let held = HELD.try_with(Engine::clone).ok();
+    let job = move || {
+        let done = body();
+        drop(held);
+        done
+    };
+    tokio::task::spawn_blocking(job).await.map_err(|_| Error::Closed)?
 }
 
 /// Makes a directory that only root looks into.
@@ -388,6 +412,26 @@ pub(crate) fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir);
     made.context(|| format!("make {}", dir.display()))
+}
+
+/// Removes the cgroup that containers get theirs in, in every hierarchy where nobody is in it.
+fn remove_cgroup_parent(parent: &str) -> Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
+    let parent = Path::new(parent.trim_matches('/'));
+    if parent.as_os_str().is_empty() || parent.components().any(|part| part == std::path::Component::ParentDir) {
+        return Ok(());
+    }
+    let layout = gantry_cgroup::Layout::detect().map_err(gantry_runtime::Error::from)?;
+    for mount in layout.v1.iter().chain(&layout.unified) {
+        let dir = mount.point.join(parent);
+        match std::fs::remove_dir(&dir) {
+            Err(error) if ![DirectoryNotEmpty, NotFound, ResourceBusy].contains(&error.kind()) => {
+                return Err(error).context(|| format!("remove cgroup {}", dir.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Mounts below are nobody else's: others who copied our mounts would keep them alive, and handing them on costs time.

@@ -150,6 +150,7 @@ impl Engine {
             stdin_once: true,
             attach: client.as_ref().map(|_| streams.into()),
             systemd: self.0.options.systemd,
+            mounts_from: None,
             socket: at("monitor").display().to_string(),
             exit: at("exit").display().to_string(),
             log: None,

@@ -34,6 +34,7 @@ mod merge;
 mod monitor;
 mod names;
 mod network;
+mod plain;
 mod rootfs;
 mod sandbox;
 mod size;

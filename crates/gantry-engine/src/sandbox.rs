@@ -72,8 +72,9 @@ impl Engine {
         self.write().take_name(&name, &id)?;
         let (store, key, dir) = (self.images().store().clone(), id.clone(), self.root_dir(&id));
         let made = blocking(move || {
-            store.prepare(&key, None)?;
-            make_dir(&dir)
+            // The directory comes first and goes last: by it what a crash left is found.
+            make_dir(&dir)?;
+            Ok(store.prepare(&key, None).map(drop)?)
         });
         let kept = match made.await {
             Ok(()) => self.0.db.write(vec![Row::put(Table::Containers, &id, &record)]).await,

@@ -39,6 +39,9 @@ pub struct Launch {
     /// Whether systemd makes the cgroups.
     #[serde(default)]
     pub systemd: bool,
+    /// Path of the mount namespace that the container's is copied from; none is the monitor's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_from: Option<String>,
     /// Path of the socket to listen at.
     pub socket: String,
     /// Path of the exit record.

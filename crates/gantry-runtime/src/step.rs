@@ -306,6 +306,8 @@ pub struct Clone_ {
     pub stage: Option<Stage>,
     /// Namespaces that the runtime itself joins before, for the child's sake: the PID namespace.
     pub join_pid: Option<Slot>,
+    /// The mount namespace that it is made from; none is the runtime's own.
+    pub mounts_from: Option<Slot>,
 }
 
 /// An intermediate process: joins namespaces that the container's process must be made in.

@@ -1,6 +1,7 @@
 //! Finding again what runs when the engine starts, and clearing up after what does not.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::oci::state::Status as Kernel;
@@ -15,6 +16,18 @@ use crate::rootfs;
 use crate::table::Container;
 
 use super::start::{container_id, remove_run_dir};
+
+/// The length of a container's id, and what follows it in the keys of views that it has.
+const ID: usize = 64;
+const VIEW: &str = "-image";
+
+/// Whether a container's process has come to its program. It is forked from the monitor, and has its arguments until then.
+/// One that is started and yet there has lost who started it, in the moment before it was told.
+fn has_begun(pid: i32, dir: &Path) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let launch = dir.join("launch.json");
+    !arguments.split(|byte| *byte == 0).any(|argument| argument == launch.as_os_str().as_encoded_bytes())
+}
 
 impl Engine {
     /// Adopts the containers that there are; each by itself, so that one that is damaged holds up no other.
@@ -55,29 +68,38 @@ impl Engine {
         let report =
             self.runtime(move |runtime| Ok(runtime.report(&id).map(|report| (report.record.pid, report.status))));
         match (Connection::open(&dir.join("monitor")), report.await?) {
-            (Ok(connection), Ok((pid, kernel @ (Kernel::Running | Kernel::Paused)))) => {
+            (Ok(connection), Ok((pid, kernel @ (Kernel::Running | Kernel::Paused))))
+                if was_up || has_begun(pid, &dir) =>
+            {
                 let status = if kernel == Kernel::Paused { Status::Paused } else { Status::Running };
                 self.settle_running(container, pid, status, &dir);
                 self.watch_over(container, connection);
                 self.look_after_health(container);
                 self.ship_log(container);
             }
-            (Ok(connection), Ok((_, Kernel::Stopped))) => {
+            (Ok(connection), Ok((_, Kernel::Stopped))) if was_up => {
                 // It ends right now.
                 self.settle_running(container, 0, Status::Running, &dir);
                 self.watch_over(container, connection);
             }
-            // A start that was cut off before the process ran: it has not run.
-            (_, Ok((_, Kernel::Created))) => {
+            // A start that was cut off before the program ran: it has not run.
+            (Ok(_), Ok((_, Kernel::Running | Kernel::Paused))) | (_, Ok((_, Kernel::Created))) => {
                 // Its monitor ends with it.
                 self.end_processes(container).await;
                 let _gone = monitor::until_gone(&dir.join("launch.json")).await;
                 self.take_back(container).await;
                 self.without_a_run(container, false).await;
             }
-            // The monitor may still be making it: it ends when it finds that nobody listens.
-            (_, Ok((_, Kernel::Creating)) | Err(gantry_runtime::Error::NotFound(_))) if !was_up => {
-                let _gone = monitor::until_gone(&dir.join("launch.json")).await;
+            // The monitor may still be making it, or taking it back: it ends when it finds that nobody listens.
+            (_, Ok((_, Kernel::Creating | Kernel::Stopped)) | Err(gantry_runtime::Error::NotFound(_))) if !was_up => {
+                let gone = monitor::until_gone(&dir.join("launch.json")).await;
+                if let Some(exit) = monitor::read_exit(&dir.join("exit")) {
+                    // It has run, and ended while it was looked at.
+                    drop(gone);
+                    self.settle_running(container, 0, Status::Running, &dir);
+                    self.after(container, Some(exit)).await;
+                    return Ok(());
+                }
                 self.take_back(container).await;
                 self.without_a_run(container, false).await;
             }
@@ -119,7 +141,7 @@ impl Engine {
     }
 
     /// The state of a container that runs, of which only the kernel may know yet.
-    fn settle_running(&self, container: &Arc<Container>, pid: i32, status: Status, dir: &std::path::Path) {
+    fn settle_running(&self, container: &Arc<Container>, pid: i32, status: Status, dir: &Path) {
         use std::os::unix::fs::MetadataExt as _;
         let started = std::fs::metadata(dir.join("launch.json"))
             .map_or(0, |file| file.mtime() * 1_000_000_000 + file.mtime_nsec());
@@ -146,6 +168,31 @@ impl Engine {
             state.status = status;
             state.pid = pid;
         });
+    }
+
+    /// Removes snapshots that nothing needs: of containers that are not there, and views of images whose run was cut off.
+    pub(crate) async fn clear_snapshots(&self) {
+        let store = self.images().store().clone();
+        let Ok(all) = store.snapshots() else { return };
+        let is_left = |key: &str| match key.split_at_checked(ID) {
+            // Others have theirs too.
+            Some((id, rest)) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => match self.find(id) {
+                Ok(container) => rest.starts_with(VIEW) && !container.state().status.is_running(),
+                Err(_) => rest.is_empty() || rest.starts_with(VIEW),
+            },
+            _ => false,
+        };
+        let left: Vec<_> =
+            all.iter().map(gantry_store::Snapshot::key).filter(|key| is_left(key)).map(str::to_owned).collect();
+        let removed = blocking(move || {
+            for key in left {
+                store.remove_snapshot(&key)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!("clear up snapshots: {error}");
+        }
     }
 
     /// Removes network namespaces that no container is in: what used them was cut off.

@@ -75,8 +75,9 @@ impl Engine {
         let (store, key) = (self.images().store().clone(), record.id.clone());
         let (chain, dir) = (unpacked.chain.clone(), self.root_dir(id));
         let prepared = blocking(move || {
-            store.prepare(&key, chain.as_ref())?;
-            make_dir(&dir)
+            // The directory comes first and goes last: by it what a crash left is found.
+            make_dir(&dir)?;
+            Ok(store.prepare(&key, chain.as_ref()).map(drop)?)
         });
         if let Err(error) = prepared.await {
             self.unmake(id, &made).await;

@@ -39,6 +39,7 @@ impl Engine {
         }
         let own = own_signal(&container)?;
         if number == KILL || number == own {
+            let _life = container.life.lock().await;
             self.rest(&container).await?;
         }
         self.send(&container, number).await?;
@@ -80,7 +81,10 @@ impl Engine {
         if !container.state().status.is_running() {
             return Ok(false);
         }
-        self.rest(container).await?;
+        {
+            let _life = container.life.lock().await;
+            self.rest(container).await?;
+        }
         self.send(container, signal).await?;
         self.tell_of(container, "kill", &[("signal", signal.to_string())]);
         let grace = options.timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
@@ -195,7 +199,8 @@ impl Engine {
     }
 
     /// Notes that a container is stopped by hand. Where a policy would start it again, this is on the disk before anything
-    /// is done: a crash must not undo it.
+    /// is done: a crash must not undo it. Who calls this holds the container's life, or what is written here could come
+    /// after what its end writes.
     async fn rest(&self, container: &Arc<Container>) -> Result<()> {
         let state = container.change(|state| state.stopped_by_hand = true);
         if container.record().host.restart == Restart::No {
@@ -218,7 +223,11 @@ impl Engine {
         if signal == KILL && container.state().status == Status::Paused {
             let _life = container.life.lock().await;
             if container.state().status == Status::Paused {
-                self.thaw(container).await?;
+                match self.thaw(container).await {
+                    // The signal has done it, and it may have ended.
+                    Err(Error::Runtime(gantry_runtime::Error::Status { .. } | gantry_runtime::Error::NotFound(_))) => {}
+                    thawed => thawed?,
+                }
             }
         }
         Ok(())

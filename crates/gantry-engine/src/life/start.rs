@@ -118,6 +118,7 @@ impl Engine {
         let (mut launch, range) = blocking(move || work.bundle()).await?;
         launch.root = self.0.options.run.join("runtime").display().to_string();
         launch.systemd = self.0.options.systemd;
+        launch.mounts_from = self.0.plain.as_ref().map(crate::plain::Plain::path);
         Ok((launch, range))
     }
 
@@ -432,6 +433,7 @@ impl Work {
             stdin_once: config.stdin_once,
             attach: None,
             systemd: false,
+            mounts_from: None,
             socket: path("monitor"),
             exit: path("exit"),
             log: self.log.clone(),

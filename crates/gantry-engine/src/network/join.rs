@@ -11,7 +11,7 @@ use gantry_net::{Netns, create_netns, open_netns, remove_netns};
 use serde::{Deserialize, Serialize};
 
 use crate::container::{Endpoint, Published, Record};
-use crate::engine::{Engine, blocking, make_dir};
+use crate::engine::{Engine, blocking};
 use crate::error::{Context, Error, Result};
 use crate::request::NetworkMode;
 use crate::settings::Namespace;
@@ -97,7 +97,6 @@ impl Engine {
 
     async fn carry_out(&self, container: &Arc<Container>, record: &Arc<Record>, plan: &Plan) -> Result<Joined> {
         let path = self.netns_path(&record.id);
-        make_dir(path.parent().unwrap_or(Path::new("/")))?;
         let (net, at, plans) = (Arc::clone(&self.0.networks.net), path.clone(), plan.plans.clone());
         let netns = blocking(move || {
             remove_netns(&at)?;

@@ -45,7 +45,9 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
 }
 
 fn bind(source: &str, target: &str, propagation: &str, kind: &str, access: &str) -> Mount {
-    mount(target, "bind", source, &[kind, propagation, access])
+    // To say that it can be written to would make it so where the source is mounted read-only.
+    let options = [kind, propagation, access];
+    mount(target, "bind", source, if access == "rw" { &options[..2] } else { &options[..] })
 }
 
 /// Whoever owns files outside owns them inside too, also where ids are others there.

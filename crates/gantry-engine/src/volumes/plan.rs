@@ -83,8 +83,17 @@ fn target_of(path: &str) -> Result<String> {
     if !path.starts_with('/') {
         return Err(Error::Invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
     }
-    let cleaned = clean(path);
-    if cleaned == "/" || cleaned.split('/').any(|part| part == "..") {
+    let mut parts = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        // By the words alone: what links the image has is seen when it is mounted.
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    let cleaned = format!("/{}", parts.join("/"));
+    if cleaned == "/" {
         return Err(Error::Invalid("invalid volume specification: destination can't be '/'".to_owned()));
     }
     Ok(cleaned)
@@ -237,6 +246,7 @@ mod tests {
         check("vv:/b:rshared", "invalid mode: rshared");
         check("/a:/", "invalid volume specification: destination can't be '/'");
         check("/a:/b/../..", "invalid volume specification: destination can't be '/'");
+        check("/a:/x/..//b/", "Bind /a /b rw rprivate");
         check("/a:b", "invalid mount path: 'b' mount path must be absolute");
         check("a:b:c:d", "invalid volume specification: 'a:b:c:d'");
         check("/a:", "invalid volume specification: '/a:'");

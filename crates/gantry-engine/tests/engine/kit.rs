@@ -85,22 +85,66 @@ pub fn in_own_network<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 impl Drop for Place {
     fn drop(&mut self) {
         // Whatever a failed test left running.
-        let id = format!("/{}/", self.name);
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-            if cgroup.contains(&id)
-                && let Ok(pid) = entry.file_name().to_string_lossy().parse()
-                && let Some(pid) = rustix::process::Pid::from_raw(pid)
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        self.end_processes();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let below = self.path.display().to_string();
-        for at in mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| at.starts_with(&below)) {
+        let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+        for at in points.filter(|at| at.starts_with(&below)) {
             let _ = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
         }
+        if let Err(error) = self.cgroups().delete() {
+            eprintln!("{error}");
+        }
+        // Network devices go with the namespace of the test.
         let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Place {
+    /// The cgroup that containers get theirs in, in every hierarchy.
+    pub fn cgroups(&self) -> gantry_cgroup::Location {
+        let layout = gantry_cgroup::Layout::detect().unwrap();
+        let dir = |mount: &gantry_cgroup::Mount| mount.point.join(&self.name);
+        let v1 = layout.v1.iter().map(|mount| gantry_cgroup::Hierarchy {
+            subsystems: mount.subsystems().split(',').map(str::to_owned).collect(),
+            dir: dir(mount),
+        });
+        gantry_cgroup::Location { v1: v1.collect(), unified: layout.unified.as_ref().map(dir), unit: None }
+    }
+
+    /// Kills containers and monitors, and waits until they are gone.
+    fn end_processes(&self) {
+        let id = format!("/{}/", self.name);
+        let mut found = true;
+        for _ in 0..500 {
+            if !found {
+                return;
+            }
+            found = false;
+            // What is frozen dies only when it is thawed.
+            for dir in self.cgroups().dirs() {
+                for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                    let _ = std::fs::write(entry.path().join("freezer.state"), "THAWED");
+                    let _ = std::fs::write(entry.path().join("cgroup.freeze"), "0");
+                }
+            }
+            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                let Some(pid) = entry.file_name().to_string_lossy().parse().ok() else { continue };
+                let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+                let has = |name: &str| String::from_utf8_lossy(&read(name)).contains(&id);
+                // One that has ended has no arguments any more, and waits only for its parent.
+                if !read("cmdline").is_empty()
+                    && (has("cgroup") || has("cmdline"))
+                    && let Some(pid) = rustix::process::Pid::from_raw(pid)
+                {
+                    found = true;
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            if found {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 }
 
@@ -113,7 +157,7 @@ fn busybox() -> Vec<u8> {
     std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
     for name in [
         "sh", "echo", "cat", "sleep", "true", "false", "ls", "id", "head", "seq", "kill", "touch", "mount", "wc", "nc",
-        "ip", "grep", "cut",
+        "ip", "grep", "cut", "tr",
     ] {
         std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
     }

@@ -5,7 +5,9 @@
 
 mod checkpoint;
 mod configurations;
+mod faults;
 mod kit;
+mod leaks;
 mod life;
 mod network;
 mod sandbox;

@@ -82,3 +82,49 @@ fn containers_share_what_a_sandbox_has() {
         engine.close().await;
     });
 }
+
+/// Processes are seen by each other only where that was asked for; what happens is told in its order.
+#[test]
+fn processes_stay_apart_unless_asked() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let (_, mut events) = engine.events();
+        let network = Network { mode: NetworkMode::None, ..Network::default() };
+        let asked = CreateSandbox { name: "apart".to_owned(), network, ..CreateSandbox::default() };
+        let sandbox = engine.create_sandbox(asked).await.unwrap();
+        engine.start(&sandbox).await.unwrap();
+        let mut ids = Vec::new();
+        for number in 1..=2 {
+            let mut request = shell(&format!("touch /dev/shm/{number}; sleep 100{number}"));
+            (request.network, request.sandbox) = (Network::default(), Some(sandbox.clone()));
+            let id = engine.create(request).await.unwrap().id;
+            engine.start(&id).await.unwrap();
+            // The next is started when this one is ready.
+            while exec(&engine, &id, &format!("ls /dev/shm/{number} 2> /dev/null")).await.is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            ids.push(id);
+        }
+        for (number, id) in ids.iter().enumerate() {
+            let own = format!("sleep 100{}", number + 1);
+            let seen = exec(&engine, id, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
+            assert!(seen.contains(&own) && !seen.contains("gantry-init"), "{seen}");
+            assert!(!seen.contains(&format!("sleep 100{}", 2 - number)), "{seen}");
+            assert_eq!(exec(&engine, id, "ls /dev/shm").await, "1\n2\n");
+        }
+        engine.remove_sandbox(&sandbox).await.unwrap();
+        let mut seen = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            let number = ids.iter().position(|id| *id == event.id);
+            if let Some(number) =
+                number.filter(|_| ["create", "start", "die", "destroy"].contains(&event.action.as_str()))
+            {
+                seen.push(format!("{number} {}", event.action));
+            }
+        }
+        assert_eq!(seen[..4], ["0 create", "0 start", "1 create", "1 start"]);
+        assert!(["0 die", "0 destroy", "1 die", "1 destroy"].iter().all(|one| seen.iter().any(|seen| seen == one)));
+        engine.close().await;
+    });
+}

@@ -190,6 +190,83 @@ fn parts_of_volumes_stay_inside() {
     });
 }
 
+fn archive_of(path: &str, uid: u64, data: &[u8]) -> std::io::Cursor<Vec<u8>> {
+    use std::io::Write as _;
+    let entry = gantry_tar::Entry {
+        path: path.as_bytes().to_vec(),
+        mode: 0o644,
+        uid,
+        gid: uid,
+        size: data.len() as u64,
+        ..gantry_tar::Entry::default()
+    };
+    let mut writer = gantry_tar::Writer::new(Vec::new());
+    writer.begin(&entry).unwrap();
+    writer.write_all(data).unwrap();
+    std::io::Cursor::new(writer.finish().unwrap())
+}
+
+/// What can be copied into is what the container itself could write to, whether it runs or not.
+#[test]
+fn copies_heed_mounts() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let host = place.path.join("host");
+        std::fs::create_dir(&host).unwrap();
+        let mut request = shell("sleep 1000");
+        request.host.binds = vec![
+            format!("{}:/made/on/the/way:ro", host.display()),
+            "data:/data".to_owned(),
+            "bins:/bin2/..//bin3".to_owned(),
+        ];
+        request.host.mounts = vec![
+            MountRequest { subpath: "sub".to_owned(), ..mount(MountKind::Volume, "parts", "/part") },
+            mount(MountKind::Volume, "etc", "/etc"),
+            mount(MountKind::Tmpfs, "", "/memory"),
+        ];
+        request.host.readonly_root = true;
+        let asked = CreateVolume { name: "parts".to_owned(), ..CreateVolume::default() };
+        let parts = std::path::PathBuf::from(&engine.create_volume(asked).await.unwrap().mountpoint);
+        std::fs::create_dir(parts.join("sub")).unwrap();
+        let id = engine.create(request).await.unwrap().id;
+        let put = async |path: &str| {
+            let put = engine.extract(&id, path, archive_of("file", 5, b"data"), false, false).await;
+            put.map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        for running in [false, true] {
+            if running {
+                engine.start(&id).await.unwrap();
+            }
+            assert_eq!(put("/").await, "container rootfs is marked read-only", "{running}");
+            assert_eq!(put("/root").await, "container rootfs is marked read-only", "{running}");
+            // By another name, too.
+            for path in ["/made/on/the/way", "made/on/../on/the/way/", "/data/../made/on/the/way"] {
+                assert_eq!(put(path).await, "mounted volume is marked read-only", "{running} {path}");
+            }
+            for path in ["/data", "/part", "/bin3", "/etc"] {
+                assert_eq!(put(path).await, "", "{running} {path}");
+            }
+            // What the image has is in the volume before the container runs.
+            assert_eq!(archived(&engine, &id, "/etc/passwd").await, ["passwd"]);
+            assert!(parts.join("sub/file").exists() && !parts.join("file").exists());
+            std::fs::remove_file(parts.join("sub/file")).unwrap();
+        }
+        assert_eq!(put("/memory").await, "");
+        assert_eq!(archived(&engine, &id, "/memory").await, ["memory/", "memory/file"]);
+        assert_eq!(std::fs::read_dir(&host).unwrap().count(), 0);
+        // Of the file systems of the kernel only their places come along, unless they are meant.
+        let all = archived(&engine, &id, "/").await;
+        assert!(all.contains(&"./proc/".to_owned()) && all.contains(&"./data/file".to_owned()), "{all:?}");
+        let kernel =
+            |name: &&String| ["./proc/", "./sys/", "./dev/"].iter().any(|at| name.starts_with(at) && *name != at);
+        assert_eq!(all.iter().filter(kernel).count(), 0, "{all:?}");
+        assert_eq!(archived(&engine, &id, "/proc/version").await, ["version"]);
+        engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
+        engine.close().await;
+    });
+}
+
 /// Neither the engine nor its monitor leaves a descriptor to a container, whatever it is run with.
 #[test]
 fn containers_get_no_descriptors_of_the_engine() {
@@ -206,6 +283,56 @@ fn containers_get_no_descriptors_of_the_engine() {
             let out = run(&engine, request).await.1.replace('\r', "");
             assert_eq!(out.split_whitespace().collect::<Vec<_>>().join(" "), "0 1 2 - 0 1 2 3 /", "{terminal}");
         }
+        engine.close().await;
+    });
+}
+
+/// Volumes that are mounted are so while a container uses them, and when something is copied.
+#[test]
+fn volumes_with_options() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let host = place.path.join("host");
+        std::fs::create_dir(&host).unwrap();
+        let options = |kind: &str, device: &str, o: &str| {
+            let all = [("type", kind), ("device", device), ("o", o)];
+            all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        for (name, options) in [
+            ("bound", options("none", host.to_str().unwrap(), "bind")),
+            ("frozen", options("none", host.to_str().unwrap(), "bind,ro")),
+            ("memory", options("tmpfs", "tmpfs", "size=8m")),
+        ] {
+            engine
+                .create_volume(CreateVolume { name: name.to_owned(), options, ..CreateVolume::default() })
+                .await
+                .unwrap();
+        }
+        let mut request = shell("echo x > /frozen/no; echo y > /bound/yes; cat /bin2/sh | head -c 4; sleep 1000");
+        request.host.mounts = vec![
+            mount(MountKind::Volume, "bound", "/bound"),
+            MountRequest { no_copy: true, ..mount(MountKind::Volume, "frozen", "/frozen") },
+            mount(MountKind::Volume, "memory", "/bin"),
+        ];
+        let id = engine.create(request).await.unwrap().id;
+        engine.extract(&id, "/bound", archive_of("copied", 5, b"data"), false, false).await.unwrap();
+        assert!(host.join("copied").exists());
+        let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().matches(&place.name).count();
+        let before = mounted();
+        engine.start(&id).await.unwrap();
+        let ended = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !host.join("yes").exists() && std::time::Instant::now() < ended {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(host.join("yes").exists() && !host.join("no").exists());
+        engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
+        assert_eq!(mounted(), before);
+        assert!(host.join("copied").exists());
+        for name in ["bound", "frozen", "memory"] {
+            engine.remove_volume(name, false).await.unwrap();
+        }
+        assert!(host.join("copied").exists(), "what was bound is not removed");
         engine.close().await;
     });
 }

@@ -114,6 +114,7 @@ fn flags_of(create: &Create, foreground: bool) -> Result<Flags, Failure> {
         listen_fds,
         listen_fdnames,
         notify_socket: notify_socket(),
+        mounts_from: None,
     })
 }
 

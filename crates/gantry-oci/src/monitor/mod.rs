@@ -263,7 +263,9 @@ fn streams(input: &OwnedFd, output: &OwnedFd, errors: &OwnedFd) -> rustix::io::R
 fn create(launch: &Launch, runtime: &Runtime, clock: fn() -> SystemTime) -> Result<Created, Error> {
     let id = ContainerId::new(&launch.id)?;
     let console = if launch.terminal { ConsoleTo::Runtime } else { ConsoleTo::Nobody };
-    let flags = Flags { console, ..Flags::default() };
+    // CRIU makes its mount namespaces itself.
+    let mounts_from = launch.mounts_from.clone().filter(|_| launch.restore.is_none());
+    let flags = Flags { console, mounts_from, ..Flags::default() };
     let now = rfc3339_nano(clock());
     if let Some(process) = &launch.exec {
         let process = process.clone();

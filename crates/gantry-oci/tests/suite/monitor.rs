@@ -60,6 +60,7 @@ impl Monitor {
             restore: None,
             attach: None,
             systemd: false,
+            mounts_from: None,
             socket: path("socket"),
             exit: path("exit"),
             log: Some(log),

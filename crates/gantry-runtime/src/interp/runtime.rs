@@ -173,14 +173,19 @@ impl Runtime<'_> {
             ns::setns(fd.as_fd(), CLONE_NEWPID).map_err(failed)?;
         }
         let namespaces = if clone.stage.is_some() { 0 } else { clone.namespaces };
+        let own = clone.mounts_from.map(|slot| self.among_mounts_of(slot)).transpose();
+        let own = own.map_err(|cause| step_error(step, cause))?;
         let forked = if clone.into_cgroup {
             fork_into(namespaces, self.run.cgroups)
         } else {
             fork(&ForkOptions { namespaces, ..ForkOptions::default() })
         };
+        if let (Some(own), Ok(Forked::Parent { .. }) | Err(_)) = (&own, &forked) {
+            ns::setns(own.as_fd(), NamespaceKind::Mount.clone_flag() as i32).map_err(failed)?;
+        }
         match forked.map_err(failed)? {
             Forked::Child => {
-                drop(ours);
+                drop((ours, own));
                 (self.console, self.notify) = (None, None);
                 if let Some(asked) = &clone.stage {
                     stage(asked, clone.namespaces, &self.slots, &theirs);
@@ -194,6 +199,13 @@ impl Runtime<'_> {
                 Ok((child, ours))
             }
         }
+    }
+
+    /// Enters another mount namespace, and returns the one that this was in before.
+    fn among_mounts_of(&self, slot: crate::step::Slot) -> Result<OwnedFd, Cause> {
+        let own = open_host("/proc/self/ns/mnt", OFlags::RDONLY).map_err(cause)?;
+        ns::setns(self.slots.get(slot)?.as_fd(), NamespaceKind::Mount.clone_flag() as i32).map_err(cause)?;
+        Ok(own)
     }
 
     /// Does the runtime's part while the container's process goes its way.

@@ -100,6 +100,9 @@ pub struct Flags {
     pub listen_fdnames: Option<String>,
     /// Absolute path of the service manager's socket, which is to hear that the program is ready (`NOTIFY_SOCKET`).
     pub notify_socket: Option<String>,
+    /// Path of the mount namespace that the container's is copied from; none is the runtime's own, in which all that it
+    /// opens is looked up all the same. One with few mounts in it is copied and taken away quickly.
+    pub mounts_from: Option<String>,
 }
 
 /// What is made into steps.

@@ -61,6 +61,7 @@ pub(crate) fn lower_mounts(input: &MountsInput<'_>) -> Result<Vec<Step>> {
         process: spec.process.as_ref().unwrap_or(&no_process),
         namespaces: Namespaces::of(linux)?,
         opens_for_init: true,
+        elsewhere: false,
     };
     let mut b = Builder { slots: 1, ..Builder::default() };
     let mut opened = Opened::default();

@@ -133,6 +133,8 @@ struct Context<'a> {
     namespaces: Namespaces,
     /// Whether the runtime, which may more than the container's process, resolves and opens for it.
     opens_for_init: bool,
+    /// Whether the container's process does not begin among the runtime's mounts.
+    elsewhere: bool,
 }
 
 /// Names a field in the errors of names and values.
@@ -153,7 +155,9 @@ pub(crate) fn lower(input: &Input<'_>) -> Result<Vec<Step>> {
     }
     let namespaces = Namespaces::of(linux)?;
     let own_user = namespaces.has(NamespaceKind::User);
-    let context = Context { input, linux, process, namespaces, opens_for_init: own_user && input.host.privileged };
+    let elsewhere = input.flags.mounts_from.is_some() && namespaces.makes(NamespaceKind::Mount);
+    let opens_for_init = own_user && input.host.privileged;
+    let context = Context { input, linux, process, namespaces, opens_for_init, elsewhere };
     context.check()?;
     let mut b = Builder::default();
     context.ignored(&mut b);
@@ -195,6 +199,8 @@ struct Opened {
     console: Option<Slot>,
     start: Option<Slot>,
     proc: Option<Slot>,
+    /// The mount namespace that the container's is copied from.
+    mounts: Option<Slot>,
 }
 
 impl Context<'_> {
@@ -227,6 +233,12 @@ impl Context<'_> {
             let slot = b.slot();
             b.runtime(Action::OpenNamespace { path: path.clone(), kind: kind.clone_flag() as i32, slot });
             opened.namespaces.push((*kind, slot));
+        }
+        if let Some(path) = self.input.flags.mounts_from.as_ref().filter(|_| self.elsewhere) {
+            let slot = b.slot();
+            let kind = NamespaceKind::Mount.clone_flag() as i32;
+            b.runtime(Action::OpenNamespace { path: path.clone(), kind, slot });
+            opened.mounts = Some(slot);
         }
         self.open_trees(b, &mut opened)?;
         self.make_devices(b, &mut opened)?;
@@ -263,8 +275,8 @@ impl Context<'_> {
         // time namespace are set before anything is in it. Both are made by init itself.
         let later = NamespaceKind::Cgroup.clone_flag() | NamespaceKind::Time.clone_flag();
         let user = NamespaceKind::User;
-        let mut clone =
-            Clone_ { namespaces: ns.new & !later, into_cgroup: self.input.cgroup.clone_into, ..Clone_::default() };
+        let (namespaces, into_cgroup) = (ns.new & !later, self.input.cgroup.clone_into);
+        let mut clone = Clone_ { namespaces, into_cgroup, mounts_from: opened.mounts, ..Clone_::default() };
         if ns.joins(user) || (ns.makes(user) && !ns.join.is_empty()) {
             // Namespaces that the container's user namespace has no power over are joined before it is entered; an
             // unprivileged runtime has power over none until it is in.

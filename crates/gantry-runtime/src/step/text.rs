@@ -190,6 +190,9 @@ impl fmt::Display for Clone_ {
         if self.join_pid.is_some() {
             write!(f, ", in the joined pid namespace")?;
         }
+        if self.mounts_from.is_some() {
+            write!(f, ", from the opened mount namespace")?;
+        }
         Ok(())
     }
 }

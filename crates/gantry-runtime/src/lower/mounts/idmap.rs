@@ -14,8 +14,9 @@ impl Context<'_> {
         let mut made: Vec<(Vec<IdMapping>, Vec<IdMapping>, Slot)> = Vec::new();
         for parsed in self.parse_mounts()? {
             let idmapped = parsed.idmapped();
-            let needed =
-                parsed.is_bind() && (self.opens_for_init || idmapped.is_some()) && !parsed.options.copy_symlink;
+            let needed = parsed.is_bind()
+                && (self.opens_for_init || self.elsewhere || idmapped.is_some())
+                && !parsed.options.copy_symlink;
             if !needed {
                 opened.binds.push(None);
                 continue;

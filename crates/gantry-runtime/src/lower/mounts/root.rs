@@ -67,7 +67,7 @@ impl Context<'_> {
         if !has_mounts {
             return self.open_shared_root(b, opened);
         }
-        if self.opens_for_init {
+        if self.opens_for_init || self.elsewhere {
             let slot = b.slot();
             let propagation = self.tree_propagation()?;
             b.runtime(Action::OpenTree { path: self.root_path()?, recursive: true, follow: true, propagation, slot });
@@ -101,10 +101,12 @@ impl Context<'_> {
         let wanted = self.wanted_propagation()?;
         b.init(Action::Umask { mask: Some(0) });
         b.init(Action::Propagation { path: "/".to_owned(), flags: self.first_propagation()? });
+        let source = opened.root.map_or_else(|| Source::Path(path.clone()), Source::Tree);
+        // The way to it may be closed to the container's user. Over the host's root it can be taken as the root as well.
+        let path = if self.opens_for_init && !self.input.flags.no_pivot { "/".to_owned() } else { path };
         if wanted.is_some() {
             b.init(Action::PrivateParent { path: path.clone() });
         }
-        let source = opened.root.map_or_else(|| Source::Path(path.clone()), Source::Tree);
         b.init(Action::BindRoot { source, path, slot: root });
         let masks = !self.linux.masked_paths.is_empty();
         let null = masks.then(|| b.slot());
