@@ -1,6 +1,6 @@
 # nginx from Debian's own packages, as people run it: demo-engine PROGRAM RUNTIME DIRECTORY
 #
-# The image is made once and kept in DIRECTORY. The daemon, and all that it makes, is gone when this ends.
+# DIRECTORY has the image's archive, nginx.tar. The daemon, and all that it makes, is gone when this ends.
 set -euo pipefail
 program=$1 runtime=$2 directory=$3
 work=$(mktemp -d)
@@ -40,17 +40,6 @@ finish() {
 prefix=gd$((RANDOM % 900 + 100))
 failed=yes
 trap finish EXIT
-
-if [[ ! -s $directory/nginx.tar ]]; then
-    title "An image from Debian's packages"
-    say "making it in $directory (about half a minute; it is kept)"
-    mkdir -p "$directory"
-    mmdebstrap --quiet --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-        --aptopt='APT::Sandbox::User "root"' --include=nginx-light --dpkgopt=path-exclude='/usr/share/doc/*' \
-        --dpkgopt=path-exclude='/usr/share/man/*' --dpkgopt=path-exclude='/usr/share/locale/*' \
-        bookworm "$directory/nginx.new.tar"
-    mv "$directory/nginx.new.tar" "$directory/nginx.tar"
-fi
 
 title "The daemon"
 began=${EPOCHREALTIME/./}

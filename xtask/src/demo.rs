@@ -1,9 +1,9 @@
 //! `cargo xtask demo`: nginx from Debian's packages, from the image to the last trace of it; `demo runtime` shows a container
 //! of the runtime alone, seen from both sides.
 
-use crate::sh;
+use crate::{debian, sh};
 use anyhow::{Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const RUNTIME: &str = include_str!("../scripts/demo.sh");
@@ -18,7 +18,10 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
     let directory = sh::dir_from_env("GANTRY_DEMO_DIR", "/var/tmp/gantry-demo");
     let mut command = Command::new("bash");
     match args {
-        [] => command.args(["-c", ENGINE, "demo"]).arg(crate::dist::quick_program()?).arg(runtime).arg(directory),
+        [] => {
+            image(&directory)?;
+            command.args(["-c", ENGINE, "demo"]).arg(crate::dist::quick_program()?).arg(runtime).arg(directory)
+        }
         [what] if what == "runtime" => {
             command.args(["-c", RUNTIME, "demo"]).arg(runtime).arg(directory);
             command.arg(sh::root().join("crates/gantry-seccomp/tests/seccomp/fixtures/docker-x86_64.json"))
@@ -26,4 +29,13 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
         _ => bail!("usage: cargo xtask demo [runtime]"),
     };
     Ok(sh::exit_code(sh::status(&mut command)?))
+}
+
+/// The archive of nginx's image, made once.
+fn image(directory: &Path) -> Result<()> {
+    let archive = directory.join("nginx.tar");
+    if !archive.exists() {
+        println!("making an image from Debian's packages in {} (about half a minute; it is kept)", directory.display());
+    }
+    debian::archive(&archive, &["nginx-light"], &[])
 }

@@ -5,11 +5,13 @@
 
 mod bench;
 mod counts;
+mod debian;
 mod demo;
 mod dist;
 mod fuzz;
 mod peers;
 mod s3;
+mod sdk;
 mod session;
 mod sh;
 mod test;
@@ -33,6 +35,7 @@ const COMMANDS: &[(&str, &str, Command)] = &[
     ("dist", "build what is installed, and print where it is", dist::main),
     ("fuzz", "damaged input for everything that reads what comes from outside", fuzz::main),
     ("peers", "a box with the real engines and runtimes: install it, run commands in it", peers::main),
+    ("sdk", "docker-py beside the real engine, and testcontainers with real databases", sdk::main),
     ("session", "the docker client's script against the Docker Engine and against ours", session::main),
     ("test", "every lane of tests, with the counts of each at the end", test::main),
     ("tidy", "check the promises of ARCHITECTURE.md that no compiler checks", tidy::main),

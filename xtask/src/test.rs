@@ -5,7 +5,7 @@
 
 use crate::counts::{self, Counts};
 use crate::vm::payload;
-use crate::{peers, s3, sh, vm};
+use crate::{dist, peers, s3, sdk, sh, vm};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::Write as _;
@@ -153,7 +153,7 @@ fn root(journal: &mut Journal) -> Result<()> {
     for package in PURE {
         cargo.args(["--exclude", package]);
     }
-    let runtime = crate::dist::runtime()?;
+    let runtime = dist::runtime()?;
     cargo.env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime);
     // Kept until the tests have ended.
     let storage = s3::start();
@@ -192,7 +192,16 @@ fn peers_lane(journal: &mut Journal) -> Result<()> {
     journal.line("--- engines with our runtime in place of theirs");
     sealed(journal, "engines", "drop-in.sh", runtime)?;
     journal.line("--- images, registries and clients of others with ours");
-    sealed(journal, "images", "images.sh", &crate::dist::test_program()?)
+    let program = dist::test_program()?;
+    sealed(journal, "images", "images.sh", &program)?;
+    journal.line("--- docker-py beside the real engine, and testcontainers with real databases");
+    match sdk::prepare() {
+        Ok(ready) => journal.tests("sdk", &mut ready.command(&program, runtime)),
+        Err(error) => {
+            journal.skip("docker-py and testcontainers", &format!("{error:#}"));
+            Ok(())
+        }
+    }
 }
 
 /// Runs a script that tests an executable in the sealed box.

@@ -41,6 +41,9 @@ pub(crate) async fn route(api: &Api, request: Request) -> Outcome<Reply> {
         ("POST", ["build", "prune"]) => {
             Ok(crate::reply::ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0})))
         }
+        ("POST", ["swarm", "leave"]) => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm"))
+        }
         (_, ["swarm" | "services" | "nodes" | "tasks" | "secrets" | "configs", ..]) => Err(system::no_swarm()),
         ("GET", ["plugins"]) => Ok(crate::reply::ok(&serde_json::json!([]))),
         (_, ["plugins", name, ..]) => Err(Failure::missing(format!("plugin {name:?} not found"))),

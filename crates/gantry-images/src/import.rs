@@ -53,7 +53,7 @@ fn import(store: &Store, archive: impl Read, options: &ImportOptions, config: Co
     store.commit_layer(&lease, None, pending)?;
     debug_assert_eq!(chain_id(None, &diff_id), diff_id, "the lowest layer is its own chain");
     let created = Some(time::format(store.now()));
-    let comment = Some(options.message.clone().unwrap_or_else(|| "Imported from a stream".to_owned()));
+    let comment = Some(options.message.clone().unwrap_or_else(|| "Imported from -".to_owned()));
     let image = ImageConfig {
         created: created.clone(),
         author: None,

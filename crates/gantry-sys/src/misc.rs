@@ -69,6 +69,15 @@ pub fn monotonic_micros() -> u64 {
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
+/// What was written to a socket and was not taken by its peer yet (SIOCOUTQ). For unix sockets the kernel counts what it
+/// spends on it, which is more than the bytes: only zero says something exact.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this request, which shares its number with TIOCOUTQ, writes one int to the address, which is valid.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ as _, &raw mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes) }
+}
+
 /// Sends a signal, by number, to the process that `pidfd` is open on (pidfd_send_signal(2)). Real-time signals, which
 /// rustix's type leaves out, can be sent too; 0 only asks whether the process is there.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {

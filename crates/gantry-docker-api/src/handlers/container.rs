@@ -26,6 +26,9 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Outcome<Reply> {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     }
     let value: Value = serde_json::from_slice(&bytes)?;
+    if value.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Err(Failure::invalid("config cannot be empty in order to create a container"));
+    }
     let body: CreateBody = serde_json::from_slice(&bytes)?;
     let name = Some(request.get("name").to_owned()).filter(|name| !name.is_empty());
     let origin = value.get("HostConfig").cloned().unwrap_or_default();
@@ -229,7 +232,13 @@ pub(crate) async fn unpause(api: &Api, id: &str) -> Outcome<Reply> {
 
 /// `POST /containers/ID/rename`.
 pub(crate) async fn rename(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
-    api.engine.rename(id, request.get("name")).await?;
+    let renamed = api.engine.rename(id, request.get("name")).await.map_err(Failure::from);
+    renamed.map_err(|failure| match failure.status {
+        StatusCode::CONFLICT => {
+            Failure { message: format!("Error when allocating new name: {}", failure.message), ..failure }
+        }
+        _ => failure,
+    })?;
     Ok(done())
 }
 
@@ -263,7 +272,7 @@ pub(crate) async fn update(api: &Api, id: &str, mut request: Request) -> Outcome
         origin: Some(origin.to_string()),
     };
     let warnings = api.engine.update(id, update).await?;
-    Ok(ok(&json!({"Warnings": warnings})))
+    Ok(ok(&json!({"Warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) }})))
 }
 
 /// `POST /containers/ID/wait`: the head of the answer goes at once.

@@ -1,6 +1,7 @@
 //! Images.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use super::pipe;
 use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, empty, json as reply_json, ok, stream};
-use crate::request::Request;
+use crate::request::{Request, Version};
 use crate::server::Api;
 
 /// The containers that there are, as far as images go.
@@ -52,19 +53,48 @@ fn platform(text: &str) -> Outcome<Option<Platform>> {
 }
 
 fn reference(text: &str) -> Outcome<Reference> {
-    text.parse().map_err(|error| Failure::invalid(format!("invalid reference format: {text:?}: {error}")))
+    text.parse().map_err(|error: gantry_model::reference::InvalidReference| Failure::invalid(error.to_string()))
 }
 
 /// `GET /images/json`.
 pub(crate) async fn list(api: &Api, request: &Request) -> Outcome<Reply> {
-    let options =
-        ListOptions { filters: request.filters()?.0, shared_size: request.flag("shared-size"), containers: None };
-    Ok(ok(&api.engine.images().list(options).await?))
+    let filters = request.filters()?;
+    filters.only(&["before", "dangling", "label", "label!", "reference", "since", "until"])?;
+    let options = ListOptions { filters: filters.0, shared_size: request.flag("shared-size"), containers: None };
+    let mut documents = json!(api.engine.images().list(options).await?);
+    for document in documents.as_array_mut().into_iter().flatten() {
+        of_version(document, request.version);
+    }
+    Ok(ok(&documents))
 }
 
 /// `GET /images/NAME/json`.
 pub(crate) async fn inspect(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
-    Ok(ok(&api.engine.images().inspect(name, platform(request.get("platform"))?).await?))
+    let found = api.engine.images().inspect(name, platform(request.get("platform"))?).await;
+    let mut document = match found {
+        // What can be no image's name or id is not missing, but wrong.
+        Err(error @ gantry_images::Error::NoSuchImage(_)) => {
+            if !name.starts_with("sha256:") {
+                reference(name)?;
+            }
+            return Err(error.into());
+        }
+        found => json!(found?),
+    };
+    of_version(&mut document, request.version);
+    Ok(ok(&document))
+}
+
+/// Makes an image's document that of a version: fields that came or went since.
+fn of_version(document: &mut Value, version: Version) {
+    let Some(object) = document.as_object_mut() else { return };
+    if version < Version(1, 44) {
+        let size = object.get("Size").cloned().unwrap_or_default();
+        object.insert("VirtualSize".to_owned(), size);
+    }
+    if version < Version(1, 48) {
+        object.remove("Descriptor");
+    }
 }
 
 /// `GET /images/NAME/history`.
@@ -164,12 +194,25 @@ fn with_login(api: &Api, request: &Request) -> Outcome<Images> {
 
 /// Lines of progress on their way to a client.
 #[derive(Clone)]
-struct Lines(mpsc::UnboundedSender<std::io::Result<Bytes>>);
+struct Lines {
+    sender: mpsc::UnboundedSender<std::io::Result<Bytes>>,
+    /// Whether something was said.
+    said: Arc<AtomicBool>,
+}
 
 impl Lines {
+    fn new(sender: mpsc::UnboundedSender<std::io::Result<Bytes>>) -> Self {
+        Self { sender, said: Arc::default() }
+    }
+
     fn say(&self, line: &Value) {
+        self.said.store(true, Ordering::Relaxed);
         // Nobody may listen.
-        let _ = self.0.send(Ok(format!("{line}\r\n").into()));
+        let _ = self.sender.send(Ok(format!("{line}\r\n").into()));
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.said.load(Ordering::Relaxed)
     }
 
     fn status(&self, text: impl Into<String>) {
@@ -186,7 +229,7 @@ impl Lines {
 /// is kept for the next time.
 fn lines<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Lines) -> F) -> Reply {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let (client, work) = (sender.clone(), work(Lines(sender)));
+    let (client, work) = (sender.clone(), work(Lines::new(sender)));
     tokio::spawn(async move {
         tokio::select! {
             () = work => {}
@@ -200,6 +243,38 @@ fn lines<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Lines) -> F)
     stream("application/json", pieces)
 }
 
+/// An answer of lines, or a failure where the work fails before its first line.
+async fn lines_or_failure<F: Future<Output = Outcome<()>> + Send + 'static>(
+    work: impl FnOnce(Lines) -> F,
+) -> Outcome<Reply> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let (failed, failure) = tokio::sync::oneshot::channel();
+    let lines = Lines::new(sender);
+    let (client, work) = (lines.sender.clone(), work(lines.clone()));
+    tokio::spawn(async move {
+        let done = tokio::select! {
+            done = work => done,
+            () = client.closed() => return tracing::info!("a transfer is given up, since its client is gone"),
+        };
+        match done {
+            Err(error) if lines.is_silent() => drop(failed.send(error)),
+            Err(error) => lines.error(&error.message),
+            Ok(()) => {}
+        }
+    });
+    let Some(first) = receiver.recv().await else {
+        return Err(failure.await.unwrap_or_else(|_| Failure::internal("the work ended without a word")));
+    };
+    let pieces = futures_util::stream::unfold((Some(first), receiver), |(first, mut receiver)| async move {
+        let next = match first {
+            Some(first) => first,
+            None => receiver.recv().await?,
+        };
+        Some((next, (None, receiver)))
+    });
+    Ok(stream("application/json", pieces))
+}
+
 /// Which way layers go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -208,10 +283,10 @@ enum Way {
 }
 
 /// Progress of layers as lines.
-fn reporter(lines: &Lines, way: Way) -> Reporter {
+fn reporter(lines: &Lines, way: Way, resolved: Option<Value>) -> Reporter {
     let lines = lines.clone();
     Arc::new(move |progress| match progress {
-        Progress::Resolved { .. } => {}
+        Progress::Resolved { .. } => resolved.iter().for_each(|line| lines.say(line)),
         Progress::Note(text) => lines.status(text),
         Progress::Layer { digest, step } => {
             let id = digest.to_string();
@@ -254,24 +329,28 @@ pub(crate) async fn create(api: &Api, request: Request) -> Outcome<Reply> {
     let options =
         PullOptions { platform: platform(request.get("platform"))?, all_platforms: request.flag("all-platforms") };
     let (images, api) = (with_login(api, &request)?, api.clone());
-    Ok(lines(|lines| async move {
+    lines_or_failure(|lines| async move {
         let tag = name.tag().map_or_else(|| name.familiar(), str::to_owned);
-        lines.say(&json!({"status": format!("Pulling from {}", name.familiar_name()), "id": tag}));
-        match images.pull(&name, options, reporter(&lines, Way::Pull)).await {
-            Ok(pulled) => {
-                lines.status(format!("Digest: {}", pulled.target.digest));
-                let what = if pulled.changed { "Downloaded newer image for" } else { "Image is up to date for" };
-                lines.status(format!("Status: {what} {}", name.familiar()));
-                api.engine.tell(
-                    Subject::Image,
-                    "pull",
-                    &name.familiar(),
-                    [("name".to_owned(), name.familiar_name().to_owned())],
-                );
-            }
-            Err(error) => lines.error(&error),
-        }
-    }))
+        let resolved = json!({"status": format!("Pulling from {}", name.familiar_name()), "id": tag});
+        let pulled =
+            images.pull(&name, options, reporter(&lines, Way::Pull, Some(resolved))).await.map_err(unreachable)?;
+        lines.status(format!("Digest: {}", pulled.target.digest));
+        let what = if pulled.changed { "Downloaded newer image for" } else { "Image is up to date for" };
+        lines.status(format!("Status: {what} {}", name.familiar()));
+        let attributes = [("name".to_owned(), name.familiar_name().to_owned())];
+        api.engine.tell(Subject::Image, "pull", &name.familiar(), attributes);
+        Ok(())
+    })
+    .await
+}
+
+/// A registry that is not reached is a failure of the engine to its clients: of theirs, they would try again.
+fn unreachable(error: gantry_images::Error) -> Failure {
+    let mut failure = Failure::from(error);
+    if failure.status == StatusCode::SERVICE_UNAVAILABLE {
+        failure.status = StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    failure
 }
 
 async fn import(api: &Api, request: Request, source: &str) -> Outcome<Reply> {
@@ -324,7 +403,7 @@ pub(crate) fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let (images, api) = (with_login(api, request)?, api.clone());
     Ok(lines(|lines| async move {
         lines.status(format!("The push refers to repository [{}]", name.name()));
-        match images.push(&name, options, reporter(&lines, Way::Push)).await {
+        match images.push(&name, options, reporter(&lines, Way::Push, None)).await {
             Ok(pushed) => {
                 let (tag, digest, size) = (name.tag().unwrap_or_default(), pushed.target.digest, pushed.target.size);
                 lines.status(format!("{tag}: digest: {digest} size: {size}"));

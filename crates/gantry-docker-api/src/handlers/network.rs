@@ -27,6 +27,9 @@ pub(crate) fn mode_name(mode: &NetworkMode) -> &str {
 pub(crate) fn list(api: &Api, request: &Request) -> Outcome<Reply> {
     let filters = request.filters()?;
     filters.only(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
+    if let Some(kind) = filters.get("type").iter().find(|kind| !["builtin", "custom"].contains(&kind.as_str())) {
+        return Err(Failure::invalid(format!("invalid filter: 'type'='{kind}'")));
+    }
     let dangling = filters.flag("dangling")?;
     let mut found = api.engine.networks();
     found.retain(|view| fits(api, view, &filters, dangling));

@@ -1,5 +1,7 @@
 //! Connections that a client takes over: attached streams.
 
+use std::os::fd::AsFd as _;
+
 use bytes::Bytes;
 use gantry_engine::Attached;
 use gantry_engine::request::Streams;
@@ -17,6 +19,8 @@ use crate::server::Api;
 const DETACH: &str = "ctrl-p,ctrl-q";
 /// How long the end of a process is waited for after that of its streams.
 const AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a client may take to read the head of an answer before the rest follows anyway.
+const HEAD: std::time::Duration = std::time::Duration::from_secs(2);
 /// The longest that is passed on at once.
 const PIECE: usize = 32 << 10;
 
@@ -92,7 +96,8 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
-                let ended = relay(TokioIo::new(connection), attached.socket, before, after, stdin, &keys).await;
+                let client = taken_over(connection).await;
+                let ended = relay(client, attached.socket, before, after, stdin, &keys).await;
                 if let Err(error) = ended {
                     tracing::debug!("attached client: {error}");
                 }
@@ -107,6 +112,31 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     Ok(reply)
+}
+
+/// Both ways of a client's connection.
+trait Client: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Client for T {}
+
+/// The connection of a client that has read the head of the answer.
+///
+/// Some clients (docker-py) read the head through a buffer and what follows past it: what reaches them together with the
+/// head is lost to them. So nothing follows before the head is taken.
+async fn taken_over(connection: hyper::upgrade::Upgraded) -> Box<dyn Client> {
+    let parts = match connection.downcast::<TokioIo<UnixStream>>() {
+        Ok(parts) => parts,
+        Err(connection) => return Box::new(TokioIo::new(connection)),
+    };
+    let socket = parts.io.into_inner();
+    let began = tokio::time::Instant::now();
+    while gantry_sys::misc::unread(socket.as_fd()).is_ok_and(|bytes| bytes > 0) && began.elapsed() < HEAD {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let (reader, writer) = socket.into_split();
+    // What the client sent with its request comes first.
+    let early = std::io::Cursor::new(parts.read_buf);
+    Box::new(tokio::io::join(early.chain(reader), writer))
 }
 
 /// Passes on both ways until the process ends, the client goes, or it detaches.

@@ -333,6 +333,9 @@ pub(crate) async fn auth(api: &Api, mut request: Request) -> Outcome<Reply> {
                 if let gantry_distribution::Credential::Identity { token, .. } = &found { token.as_str() } else { "" };
             Ok(ok(&json!({"IdentityToken": token, "Status": "Login Succeeded"})))
         }
+        Err(error @ (gantry_distribution::Error::Unreachable { .. } | gantry_distribution::Error::Timeout { .. })) => {
+            Err(Failure::internal(error.to_string()))
+        }
         Err(error) => Err(Failure::new(StatusCode::UNAUTHORIZED, error.to_string())),
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn inspect(view: &View, root: &str, sizes: Option<Sizes>) -> Value {
         "ExecIDs": if view.execs.is_empty() { Value::Null } else { json!(view.execs) },
         "HostConfig": host_config(view),
         "GraphDriver": {"Data": null, "Name": "overlay2"},
-        "Mounts": record.mounts.iter().map(mount_point).collect::<Vec<_>>(),
+        "Mounts": mounts(view),
         "Config": config(view),
         "NetworkSettings": network_settings(view),
     });
@@ -126,13 +126,30 @@ fn host_config(view: &View) -> Value {
     if object.get("ShmSize").and_then(Value::as_u64) == Some(0) {
         object.insert("ShmSize".to_owned(), (64_u64 << 20).into());
     }
-    let log = &record.host.log;
-    object.insert("LogConfig".to_owned(), json!({"Type": log.driver, "Config": log.options}));
+    object.insert("LogConfig".to_owned(), log_config(view, &given));
     if record.host.privileged {
         object.insert("MaskedPaths".to_owned(), Value::Null);
         object.insert("ReadonlyPaths".to_owned(), Value::Null);
     }
     document
+}
+
+/// The driver of logs. Clients (docker-py) decide by its name whether there is something to read, and know of our own
+/// default no more than that of Docker: where nobody asked for a driver, it is told by the name of Docker's.
+fn log_config(view: &View, given: &Value) -> Value {
+    let log = &view.record.host.log;
+    let asked = given.pointer("/LogConfig/Type").and_then(Value::as_str).is_some_and(|kind| !kind.is_empty());
+    let kind = if log.driver == "local" && !asked { "json-file" } else { &log.driver };
+    json!({"Type": kind, "Config": log.options})
+}
+
+/// What is mounted, but for what `Tmpfs` of `HostConfig` tells already.
+fn mounts(view: &View) -> Vec<Value> {
+    let given: Value = serde_json::from_str(&view.record.origin).unwrap_or_default();
+    let told = |mount: &Mount| {
+        mount.kind == MountKind::Tmpfs && given.get("Tmpfs").is_some_and(|all| all.get(&mount.target).is_some())
+    };
+    view.record.mounts.iter().filter(|mount| !told(mount)).map(mount_point).collect()
 }
 
 fn config(view: &View) -> Value {
@@ -257,6 +274,19 @@ fn endpoints(view: &View) -> Map<String, Value> {
             }
         }
     }
+    // What was asked for tells clients whether what is there is still what they want.
+    for asked in &view.record.network.endpoints {
+        let mut addresses = Map::new();
+        for (key, address) in [("IPv4Address", &asked.ipv4), ("IPv6Address", &asked.ipv6)] {
+            if !address.is_empty() {
+                addresses.insert(key.to_owned(), address.clone().into());
+            }
+        }
+        let place = all.get_mut(&asked.network).and_then(Value::as_object_mut);
+        if let (Some(place), false) = (place, addresses.is_empty()) {
+            place.insert("IPAMConfig".to_owned(), addresses.into());
+        }
+    }
     all
 }
 
@@ -332,7 +362,7 @@ pub(crate) fn summary(view: &View, now: i64, sizes: Option<Sizes>) -> Value {
         "Status": status_text(view, now),
         "HostConfig": {"NetworkMode": mode},
         "NetworkSettings": {"Networks": endpoints(view)},
-        "Mounts": record.mounts.iter().map(mount_point).collect::<Vec<_>>(),
+        "Mounts": mounts(view),
     });
     if let (Some(sizes), Some(object)) = (sizes, document.as_object_mut()) {
         object.insert("SizeRw".to_owned(), sizes.written.into());

@@ -115,7 +115,7 @@ impl Engine {
         let _life = container.life.lock().await;
         match container.state().status {
             Status::Running => {}
-            Status::Paused => return Err(Error::Conflict(format!("container {} is already paused", container.id))),
+            Status::Paused => return Err(Error::Conflict(format!("Container {} is already paused", container.id))),
             _ => return Err(Error::Conflict(format!("container {} is not running", container.id))),
         }
         let id = container_id(&container.id)?;
@@ -131,7 +131,7 @@ impl Engine {
         let container = self.find(asked)?;
         let _life = container.life.lock().await;
         if container.state().status != Status::Paused {
-            return Err(Error::Conflict(format!("container {} is not paused", container.id)));
+            return Err(Error::Conflict(format!("Container {} is not paused", container.id)));
         }
         self.thaw(&container).await?;
         self.tell_of(&container, "unpause", &[]);
