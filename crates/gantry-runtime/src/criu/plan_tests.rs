@@ -33,6 +33,7 @@ fn check_dump(change: impl FnOnce(&mut CheckpointRequest<'_>, &mut DumpFacts), e
         id: &id,
         criu: Criu { image_path: "/i".to_owned(), ..Criu::default() },
         parent_path: None,
+        commit_to: None,
         leave_running: false,
         tcp_skip_in_flight: false,
         link_remap: false,
