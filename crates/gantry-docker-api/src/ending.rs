@@ -152,8 +152,8 @@ mod tests {
     }
 
     fn endless() -> Body {
-        let pieces = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"one\n"))) });
         use futures_util::StreamExt as _;
+        let pieces = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"one\n"))) });
         http_body_util::StreamBody::new(pieces.chain(futures_util::stream::pending())).boxed_unsync()
     }
 
