@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -31,6 +31,8 @@ use crate::tls::{self, Certificate};
 const LOOK: Duration = Duration::from_secs(10);
 /// What a connection holds of a body that its client does not take.
 const WRITE_BUFFER: usize = 256 << 10;
+/// How long the first request of a connection is waited for when the end begins: its client is about to send it.
+const FIRST: Duration = Duration::from_millis(500);
 
 /// A registry that runs. Dropping it stops it at once; [`Registry::stop`] lets transfers end.
 pub struct Registry {
@@ -207,6 +209,7 @@ async fn accept(
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(registry.config.limits.connections));
     let mut connections = tokio::task::JoinSet::new();
+    let silent = Silent::default();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { break };
         let accepted = tokio::select! {
@@ -224,14 +227,16 @@ async fn accept(
             }
         };
         let (registry, acceptor, watcher) = (registry.clone(), acceptor.clone(), graceful.watcher());
+        let silent = silent.one();
         connections.spawn(async move {
             registry.metrics.connections.fetch_add(1, Ordering::Relaxed);
-            connection(&registry, stream, acceptor, watcher, admin).await;
+            connection(&registry, stream, acceptor, (watcher, silent), admin).await;
             registry.metrics.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });
     }
     drop(listener);
+    silent.until_none(FIRST).await;
     let grace = registry.config.limits.shutdown.duration();
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("transfers did not end in time and are cut off");
@@ -239,32 +244,81 @@ async fn accept(
     connections.shutdown().await;
 }
 
+/// How many connections there are that have asked for nothing yet. Ended at once, their clients would get no answer to what
+/// they are about to send.
+#[derive(Clone)]
+struct Silent(Arc<watch::Sender<usize>>);
+
+impl Default for Silent {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Silent {
+    /// One more, until it speaks or is gone.
+    fn one(&self) -> OneSilent {
+        self.0.send_modify(|count| *count += 1);
+        OneSilent { all: self.clone(), spoke: AtomicBool::new(false) }
+    }
+
+    /// Waits until there is none, but not for long.
+    async fn until_none(&self, patience: Duration) {
+        // Who says nothing for longer has nothing to say.
+        let _ = tokio::time::timeout(patience, self.0.subscribe().wait_for(|count| *count == 0)).await;
+    }
+}
+
+/// One of them.
+struct OneSilent {
+    all: Silent,
+    spoke: AtomicBool,
+}
+
+impl OneSilent {
+    /// It asks for something.
+    fn speaks(&self) {
+        if !self.spoke.swap(true, Ordering::Relaxed) {
+            self.all.0.send_modify(|count| *count -= 1);
+        }
+    }
+}
+
+impl Drop for OneSilent {
+    fn drop(&mut self) {
+        self.speaks();
+    }
+}
+
 async fn connection(
     registry: &Arc<Inner>,
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    watcher: Watcher,
+    (watcher, silent): (Watcher, OneSilent),
     admin: bool,
 ) {
     // Answers are written whole; waiting for more to send with them only costs time.
     let _ = stream.set_nodelay(true);
-    let Some(acceptor) = acceptor else { return http1(registry, stream, watcher, admin).await };
+    let Some(acceptor) = acceptor else { return http1(registry, stream, (watcher, silent), admin).await };
     let limit = registry.config.limits.header_timeout.duration();
     match tokio::time::timeout(limit, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => http2(registry, stream, watcher).await,
-        Ok(Ok(stream)) => http1(registry, stream, watcher, admin).await,
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2(registry, stream, (watcher, silent)).await;
+        }
+        Ok(Ok(stream)) => http1(registry, stream, (watcher, silent), admin).await,
         Ok(Err(error)) => tracing::debug!(%error, "no TLS connection"),
         Err(_) => tracing::debug!("no TLS connection in time"),
     }
 }
 
-async fn http1<S>(registry: &Arc<Inner>, stream: S, watcher: Watcher, admin: bool)
+async fn http1<S>(registry: &Arc<Inner>, stream: S, (watcher, silent): (Watcher, OneSilent), admin: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limit = registry.config.limits.header_timeout.duration();
     let stalled = registry.config.limits.idle_timeout.duration();
     let service = service_fn(|request| {
+        silent.speaks();
         let registry = registry.clone();
         async move {
             Ok::<_, Infallible>(if admin {
@@ -283,12 +337,13 @@ where
     }
 }
 
-async fn http2<S>(registry: &Arc<Inner>, stream: S, watcher: Watcher)
+async fn http2<S>(registry: &Arc<Inner>, stream: S, (watcher, silent): (Watcher, OneSilent))
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stalled = registry.config.limits.idle_timeout.duration();
     let service = service_fn(|request| {
+        silent.speaks();
         let registry = registry.clone();
         async move { Ok::<_, Infallible>(api::answer(registry, request).await) }
     });
