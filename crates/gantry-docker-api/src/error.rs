@@ -36,6 +36,11 @@ impl Failure {
     }
 }
 
+/// Nothing was said where a container is meant.
+pub(crate) fn no_name() -> Failure {
+    Failure::invalid("invalid name or ID supplied: \"\"")
+}
+
 /// The status of an error's kind.
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
@@ -64,6 +69,9 @@ impl From<gantry_images::Error> for Failure {
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
+        if error.is_eof() {
+            return Self::invalid("invalid JSON: unexpected EOF");
+        }
         Self::invalid(format!("invalid JSON: {error}"))
     }
 }

@@ -56,14 +56,13 @@ impl Filters {
 
     /// A filter that is yes or no.
     pub(crate) fn flag(&self, name: &str) -> Outcome<Option<bool>> {
-        match self.get(name) {
-            [] => Ok(None),
-            [value] => match value.as_str() {
-                "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(Some(true)),
-                "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(Some(false)),
-                _ => Err(Failure::invalid(format!("invalid filter '{name}={value}'"))),
-            },
-            _ => Err(Failure::invalid(format!("invalid filter '{name}': one value is meant"))),
+        let values = self.get(name);
+        let said = |words: [&str; 2]| values.iter().any(|value| words.contains(&value.as_str()));
+        match (said(["1", "true"]), said(["0", "false"])) {
+            _ if values.is_empty() => Ok(None),
+            (true, false) => Ok(Some(true)),
+            (false, true) => Ok(Some(false)),
+            _ => Err(Failure::invalid(format!("invalid filter '{name}=[{}]'", values.join(" ")))),
         }
     }
 
@@ -94,6 +93,19 @@ mod tests {
         check(r#"{"a":1}"#, None);
         check("[]", None);
         check("{", None);
+    }
+
+    #[test]
+    fn flags() {
+        let check = |text: &str, expect: Result<Option<bool>, &str>| {
+            let found = Filters::parse(text).unwrap().flag("a").map_err(|failure| failure.message);
+            assert_eq!(found, expect.map_err(str::to_owned), "{text}");
+        };
+        check("", Ok(None));
+        check(r#"{"a":["1"]}"#, Ok(Some(true)));
+        check(r#"{"a":["false"]}"#, Ok(Some(false)));
+        check(r#"{"a":["x"]}"#, Err("invalid filter 'a=[x]'"));
+        check(r#"{"a":["true","false"]}"#, Err("invalid filter 'a=[true false]'"));
     }
 
     #[test]

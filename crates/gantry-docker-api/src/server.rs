@@ -225,15 +225,39 @@ fn log(served: hyper::Result<()>) {
     }
 }
 
-async fn answer(api: Api, phase: watch::Receiver<Phase>, request: http::Request<Incoming>) -> Reply {
-    let (began, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
-    let mut told = phase.clone();
-    let mut reply = match Request::new(request) {
+/// Where a path with nothing between two slashes is meant to lead.
+fn moved(path: &str) -> Option<String> {
+    if !path.contains("//") {
+        return None;
+    }
+    let end = if path.ends_with('/') { "/" } else { "" };
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    Some(format!("/{}{end}", parts.join("/")))
+}
+
+fn redirect(path: &str) -> Reply {
+    let mut reply = crate::reply::empty(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(path) = HeaderValue::from_str(path) {
+        reply.headers_mut().insert(header::LOCATION, path);
+    }
+    reply
+}
+
+async fn answered(api: &Api, mut phase: watch::Receiver<Phase>, request: http::Request<Incoming>) -> Reply {
+    match Request::new(request) {
         Ok(request) => tokio::select! {
-            reply = Box::pin(route(&api, request)) => reply.unwrap_or_else(Reply::from),
-            _ = told.wait_for(|phase| *phase == Phase::Ending) => cut_off().into(),
+            reply = Box::pin(route(api, request)) => reply.unwrap_or_else(Reply::from),
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => cut_off().into(),
         },
         Err(failure) => failure.into(),
+    }
+}
+
+async fn answer(api: Api, phase: watch::Receiver<Phase>, request: http::Request<Incoming>) -> Reply {
+    let (began, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
+    let mut reply = match moved(uri.path()) {
+        Some(there) => redirect(&there),
+        None => answered(&api, phase.clone(), request).await,
     };
     let path = ending::parts(uri.path());
     if let Some(observer) = &api.observer {

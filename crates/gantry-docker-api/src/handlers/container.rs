@@ -4,47 +4,65 @@ use gantry_engine::View;
 use gantry_engine::container::Status;
 use gantry_engine::request::{RemoveOptions, StopOptions, Update, WaitFor};
 use http::StatusCode;
+use hyper::body::Body as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::done;
 use crate::error::{Failure, Outcome};
 use crate::filters::Filters;
 use crate::reply::{Reply, json as reply_json, ok, stream};
-use crate::request::{Request, Version};
+use crate::request::{Request, Version, no_number, parse, typed};
 use crate::server::Api;
 use crate::time;
-use crate::types::container::{Sizes, inspect as document, summary};
-use crate::types::create::CreateBody;
+use crate::types::container::{Place, Sizes, inspect as document, summary};
+use crate::types::create::{CreateBody, origin};
 use crate::types::host::{RestartPolicy, restart as restart_policy};
 use crate::types::limits::Limits;
 
 /// `POST /containers/create`.
 pub(crate) async fn create(api: &Api, mut request: Request) -> Outcome<Reply> {
-    let bytes = request.bytes().await?;
+    let bytes = request.document().await?;
     if bytes.is_empty() {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     }
-    let value: Value = serde_json::from_slice(&bytes)?;
-    if value.as_object().is_some_and(serde_json::Map::is_empty) {
+    let mut value = parse(&bytes)?;
+    if value.is_null() || value.as_object().is_some_and(Map::is_empty) {
         return Err(Failure::invalid("config cannot be empty in order to create a container"));
     }
-    let body: CreateBody = serde_json::from_slice(&bytes)?;
+    let origin = origin(&value);
+    let body: CreateBody = typed(value.take())?;
     let name = Some(request.get("name").to_owned()).filter(|name| !name.is_empty());
-    let origin = value.get("HostConfig").cloned().unwrap_or_default();
+    for link in body.links() {
+        let other = link.split(':').next().unwrap_or_default();
+        let found = api.engine.container(other);
+        found.map_err(|error| Failure::invalid(format!("could not get container for {other}: {error}")))?;
+    }
+    let (image, mut warnings) = (body.image().to_owned(), body.warnings());
     let asked = body.request(name, Some(request.get("platform")), &origin)?;
     if asked.image.is_empty() {
         return Err(Failure::invalid("no image specified"));
     }
-    let made = api.engine.create(asked).await?;
-    Ok(reply_json(StatusCode::CREATED, &json!({"Id": made.id, "Warnings": made.warnings})))
+    let made = api.engine.create(asked).await.map_err(|error| match &error {
+        gantry_engine::Error::Image(found) if found.is_not_found() => super::image::no_image(&image, error),
+        _ => error.into(),
+    })?;
+    warnings.extend(made.warnings);
+    Ok(reply_json(StatusCode::CREATED, &json!({"Id": made.id, "Warnings": warnings})))
 }
 
 /// `GET /containers/ID/json`.
 pub(crate) async fn inspect(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
     let view = api.engine.container(id)?;
     let sizes = if request.flag("size") { sizes(api, &view).await } else { None };
-    Ok(ok(&document(&view, &api.engine.options().root.display().to_string(), sizes)))
+    let root = api.engine.options().root.display().to_string();
+    let place = Place { root: &root, unified: super::system::is_unified(), network_id: &|name| network_id(api, name) };
+    Ok(ok(&document(&view, &place, sizes)))
+}
+
+/// The id of a network that a container is going to be in.
+pub(crate) fn network_id(api: &Api, name: &str) -> String {
+    api.engine.network(name).map(|view| view.record.id.clone()).unwrap_or_default()
 }
 
 async fn sizes(api: &Api, view: &View) -> Option<Sizes> {
@@ -73,6 +91,7 @@ pub(crate) async fn list(api: &Api, request: &Request) -> Outcome<Reply> {
         "status",
         "volume",
     ])?;
+    valid(&filters)?;
     let limit: Option<i64> = request.number("limit")?;
     let everything = request.flag("all")
         || limit.is_some_and(|limit| limit > 0)
@@ -93,7 +112,7 @@ pub(crate) async fn list(api: &Api, request: &Request) -> Outcome<Reply> {
             continue;
         }
         let sizes = if request.flag("size") { sizes(api, &view).await } else { None };
-        documents.push(summary(&view, now, sizes));
+        documents.push(summary(&view, now, &|name| network_id(api, name), sizes));
         if limit.is_some_and(|limit| limit > 0 && documents.len() as i64 >= limit) {
             break;
         }
@@ -105,31 +124,52 @@ fn now(api: &Api) -> i64 {
     (api.engine.options().clock)()
 }
 
+/// Whether a name, with or without its slash, has what is asked for in it: an expression, or else a text.
+fn fits_name(name: &str, wanted: &str) -> bool {
+    let path = format!("/{name}");
+    match regex_lite::Regex::new(wanted) {
+        Ok(expression) => expression.is_match(&path) || expression.is_match(name),
+        Err(_) => path.contains(wanted),
+    }
+}
+
+/// The ports of a filter such as `80`, `80/udp` or `80-90/tcp`.
+fn ports(wanted: &str) -> Option<(std::ops::RangeInclusive<u16>, &str)> {
+    let (numbers, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some((range, protocol))
+}
+
+/// Refuses filters whose values nothing can fit.
+fn valid(filters: &Filters) -> Outcome<()> {
+    let is_status =
+        |text: &str| ["created", "running", "paused", "restarting", "removing", "exited", "dead"].contains(&text);
+    let is_health = |text: &str| ["none", "starting", "healthy", "unhealthy"].contains(&text);
+    let check = |name: &str, good: &dyn Fn(&str) -> bool, say: &dyn Fn(&str) -> String| match filters
+        .get(name)
+        .iter()
+        .find(|value| !good(value))
+    {
+        Some(value) => Err(Failure::invalid(say(value))),
+        None => Ok(()),
+    };
+    check("status", &is_status, &|value| format!("invalid filter 'status={value}'"))?;
+    check("health", &is_health, &|value| format!("unrecognized filter value for health: {value}"))?;
+    check("exited", &|value| value.parse::<i32>().is_ok(), &|value| {
+        format!("invalid filter 'exited={value}': {}", no_number(value).message)
+    })?;
+    for name in ["publish", "expose"] {
+        check(name, &|value| ports(value).is_some(), &|value| format!("invalid filter '{name}={value}': no port"))?;
+    }
+    filters.flag("is-task").map(drop)
+}
+
 /// Whether a container fits the filters of a list.
 async fn fits(api: &Api, view: &View, filters: &Filters) -> Outcome<bool> {
     let (record, state) = (&view.record, &view.state);
-    let name = |wanted: &str| {
-        let bare = wanted.trim_start_matches('^').trim_end_matches('$').trim_start_matches('/');
-        let (front, back) = (wanted.starts_with('^'), wanted.ends_with('$'));
-        match (front, back) {
-            (true, true) => record.name == bare,
-            (true, false) => record.name.starts_with(bare),
-            (false, true) => record.name.ends_with(bare),
-            (false, false) => record.name.contains(bare),
-        }
-    };
-    for status in filters.get("status") {
-        if !["created", "running", "paused", "restarting", "removing", "exited", "dead"].contains(&status.as_str()) {
-            return Err(Failure::invalid(format!("invalid filter 'status={status}'")));
-        }
-    }
     let port = |wanted: &str, has: &dyn Fn(u16, &str) -> bool| {
-        let (numbers, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        match (first.parse::<u16>(), last.parse::<u16>()) {
-            (Ok(first), Ok(last)) => (first..=last).any(|number| has(number, protocol)),
-            _ => false,
-        }
+        ports(wanted).is_some_and(|(mut numbers, protocol)| numbers.any(|number| has(number, protocol)))
     };
     let published = |number: u16, protocol: &str| {
         let listed = record.network.ports.iter();
@@ -150,7 +190,7 @@ async fn fits(api: &Api, view: &View, filters: &Filters) -> Outcome<bool> {
     };
     let volume = |wanted: &str| record.mounts.iter().any(|mount| mount.name == wanted || mount.target == wanted);
     let fits = filters.any("id", |wanted| record.id.starts_with(wanted))
-        && filters.any("name", name)
+        && filters.any("name", |wanted| fits_name(&record.name, wanted))
         && filters.any("status", |wanted| state.status.as_str() == wanted)
         && filters.any("exited", |wanted| state.status == Status::Exited && wanted.parse() == Ok(state.exit_code))
         && filters.any("health", |wanted| health == wanted)
@@ -158,7 +198,7 @@ async fn fits(api: &Api, view: &View, filters: &Filters) -> Outcome<bool> {
         && filters.any("expose", |wanted| port(wanted, &exposed))
         && filters.any("network", network)
         && filters.any("volume", volume)
-        && filters.any("is-task", |wanted| wanted == "false")
+        && filters.any("is-task", |wanted| matches!(wanted, "0" | "false"))
         && filters.labels(&record.config.labels);
     Ok(fits && is_descendant(api, view, filters.get("ancestor")).await)
 }
@@ -185,6 +225,12 @@ async fn is_descendant(api: &Api, view: &View, ancestors: &[String]) -> bool {
 
 /// `POST /containers/ID/start`.
 pub(crate) async fn start(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
+    // An empty document is let pass, as some clients send one.
+    if request.body.size_hint().lower() > 7 {
+        let words =
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
+        return Err(Failure::invalid(words));
+    }
     match request.get("checkpoint") {
         "" => api.engine.start(id).await?,
         name => {
@@ -214,7 +260,12 @@ pub(crate) async fn restart(api: &Api, id: &str, request: &Request) -> Outcome<R
 
 /// `POST /containers/ID/kill`.
 pub(crate) async fn kill(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
-    api.engine.kill(id, request.get("signal")).await?;
+    let killed = api.engine.kill(id, request.get("signal")).await.map_err(Failure::from);
+    let what = format!("cannot kill container: {id}");
+    killed.map_err(|failure| {
+        let is_said = failure.message.starts_with(&what);
+        if is_said { failure } else { Failure { message: format!("{what}: {}", failure.message), ..failure } }
+    })?;
     Ok(done())
 }
 
@@ -232,12 +283,15 @@ pub(crate) async fn unpause(api: &Api, id: &str) -> Outcome<Reply> {
 
 /// `POST /containers/ID/rename`.
 pub(crate) async fn rename(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
+    if request.get("name").is_empty() {
+        return Err(Failure::invalid("Neither old nor new names may be empty"));
+    }
     let renamed = api.engine.rename(id, request.get("name")).await.map_err(Failure::from);
-    renamed.map_err(|failure| match failure.status {
-        StatusCode::CONFLICT => {
-            Failure { message: format!("Error when allocating new name: {}", failure.message), ..failure }
-        }
-        _ => failure,
+    renamed.map_err(|failure| {
+        let is_name = failure.status == StatusCode::CONFLICT || failure.message.starts_with("Invalid container name");
+        // A name is told with its slash.
+        let message = |text: &str| format!("Error when allocating new name: {}", text.replacen("name (", "name (/", 1));
+        if is_name { Failure { message: message(&failure.message), ..failure } } else { failure }
     })?;
     Ok(done())
 }
@@ -254,16 +308,16 @@ struct UpdateBody {
 
 /// `POST /containers/ID/update`.
 pub(crate) async fn update(api: &Api, id: &str, mut request: Request) -> Outcome<Reply> {
-    let bytes = request.bytes().await?;
-    let (body, given): (UpdateBody, Value) = (serde_json::from_slice(&bytes)?, serde_json::from_slice(&bytes)?);
+    let bytes = request.document().await?;
     let view = api.engine.container(id)?;
+    let given = if bytes.is_empty() { Value::Null } else { parse(&bytes)? };
+    let body: UpdateBody = typed(given.clone())?;
     let mut origin: Value = serde_json::from_str(&view.record.origin).unwrap_or_default();
-    if let (Value::Object(given), Some(origin)) = (&given, origin.as_object_mut()) {
+    if let (Value::Object(given), Some(host)) = (given, origin["HostConfig"].as_object_mut()) {
         let is_said = |value: &Value| {
             !matches!(value, Value::Null) && *value != json!(0) && *value != json!("") && *value != json!([])
         };
-        origin
-            .extend(given.iter().filter(|(_, value)| is_said(value)).map(|(key, value)| (key.clone(), value.clone())));
+        host.extend(given.into_iter().filter(|(_, value)| is_said(value)));
     }
     let restart = body.restart.filter(|policy| !policy.name.is_empty());
     let update = Update {
@@ -310,15 +364,16 @@ pub(crate) async fn remove(api: &Api, id: &str, request: &Request) -> Outcome<Re
 /// `POST /containers/ID/resize`.
 pub(crate) async fn resize(api: &Api, id: &str, request: &Request) -> Outcome<Reply> {
     let (rows, columns) = size(request)?;
-    api.engine.resize(id, rows, columns).await?;
+    let view = api.engine.container(id)?;
+    if view.record.config.terminal || !view.state.status.is_running() {
+        api.engine.resize(id, rows, columns).await?;
+    }
     Ok(crate::reply::empty(StatusCode::OK))
 }
 
 /// The size of a terminal.
 pub(crate) fn size(request: &Request) -> Outcome<(u16, u16)> {
-    let number = |key: &str| {
-        request.number(key)?.ok_or_else(|| Failure::invalid(format!("invalid terminal size: {key} is missing")))
-    };
+    let number = |key: &str| request.number(key)?.ok_or_else(|| no_number(""));
     Ok((number("h")?, number("w")?))
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::stream::{Hijack, ended, hijack};
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, empty, json as reply_json, ok};
 use crate::request::Request;
 use crate::server::Api;
@@ -40,6 +40,9 @@ struct ExecBody {
 /// `POST /containers/ID/exec`.
 pub(crate) async fn create(api: &Api, id: &str, mut request: Request) -> Outcome<Reply> {
     let body: ExecBody = request.json().await?;
+    if body.cmd.is_empty() {
+        return Err(Failure::invalid("No exec command specified"));
+    }
     let asked = CreateExec {
         args: body.cmd,
         env: body.env,
@@ -69,15 +72,30 @@ pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<
     let body: StartBody = request.json().await?;
     let size = body.console_size.map(|[rows, columns]| (rows, columns)).filter(|size| size.0 > 0 && size.1 > 0);
     let exec = api.engine.exec(id)?;
+    let was = match (exec.state.running, exec.state.exit_code) {
+        (true, _) => Some("is already running"),
+        (_, Some(_)) => Some("has already run"),
+        _ => None,
+    };
+    let was = was.map(|was| format!("Error: Exec command {id} {was}"));
     if body.detach {
+        if let Some(words) = was {
+            return Err(Failure::new(StatusCode::CONFLICT, words));
+        }
         api.engine.start_exec(id, true, size).await?;
         return Ok(empty(StatusCode::OK));
     }
+    // Whoever listens to the process is told as if it had written that itself.
+    let tell = |words: &str, request: Request| {
+        let words = super::logs::framed(&format!("{words}\r\n"), exec.request.terminal);
+        hijack(request, ended(exec.request.terminal)?, Hijack { before: Some(words), ..Hijack::default() })
+    };
+    if let Some(words) = was {
+        return tell(&words, request);
+    }
     let started = match api.engine.start_exec(id, false, size).await {
-        // A program that cannot be run is told of as if it had written that itself.
-        Err(error @ gantry_engine::Error::Start { .. }) => {
-            let words = super::logs::framed(&format!("{error}\r\n"), exec.request.terminal);
-            return hijack(request, ended(exec.request.terminal)?, Hijack { before: Some(words), ..Hijack::default() });
+        Err(error @ (gantry_engine::Error::Start { .. } | gantry_engine::Error::Invalid(_))) => {
+            return tell(&error.to_string(), request);
         }
         started => started?,
     };
@@ -94,18 +112,21 @@ pub(crate) fn inspect(api: &Api, id: &str) -> Outcome<Reply> {
     let view = api.engine.exec(id)?;
     let (request, state) = (&view.request, &view.state);
     let (first, rest) = request.args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let mut process = json!({
+        "tty": request.terminal, "entrypoint": first, "arguments": rest, "privileged": request.privileged,
+    });
+    if let (false, Some(process)) = (request.user.is_empty(), process.as_object_mut()) {
+        process.insert("user".to_owned(), request.user.clone().into());
+    }
     Ok(ok(&json!({
         "ID": view.id,
         "Running": state.running,
         "ExitCode": state.exit_code,
-        "ProcessConfig": {
-            "tty": request.terminal, "entrypoint": first, "arguments": rest, "privileged": request.privileged,
-            "user": request.user,
-        },
+        "ProcessConfig": process,
         "OpenStdin": request.stdin,
         "OpenStderr": request.stderr,
         "OpenStdout": request.stdout,
-        "CanRemove": state.exit_code.is_some(),
+        "CanRemove": false,
         "ContainerID": view.container,
         "DetachKeys": request.detach_keys,
         "Pid": state.pid,

@@ -42,7 +42,7 @@ fn put_stat(reply: &mut Reply, stat: &PathStat) -> Outcome<()> {
 
 fn path_of(request: &Request) -> Outcome<String> {
     match request.get("path") {
-        "" => Err(Failure::invalid("invalid parameter: 'path' cannot be empty")),
+        "" => Err(Failure::invalid("bad parameter: path cannot be empty")),
         path => Ok(path.to_owned()),
     }
 }

@@ -1,16 +1,14 @@
 //! Images.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use gantry_distribution::{Credential, Credentials};
 use gantry_engine::events::Subject;
 use gantry_images::{
     ContainerUse, Format, Images, ImportOptions, ListOptions, LoadOptions, Progress, PruneOptions, PullOptions,
-    PushOptions, RemoveOptions, Removed, Reporter, SaveOptions, Step,
+    PushOptions, RemoveOptions, Removed, Reporter, SaveOptions,
 };
 use gantry_model::image::Compression;
 use gantry_model::platform::Platform;
@@ -18,13 +16,14 @@ use gantry_model::reference::Reference;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::pipe;
-use crate::error::{Failure, Outcome};
+use super::progress::{Way, lines, reporter};
+use crate::error::{Failure, Outcome, no_name};
 use crate::reply::{Reply, empty, json as reply_json, ok, stream};
-use crate::request::{Request, Version};
+use crate::request::{Request, Version, parse};
 use crate::server::Api;
+use crate::types::commit::changes_of;
 
 /// The containers that there are, as far as images go.
 pub(crate) fn uses(api: &Api) -> Vec<ContainerUse> {
@@ -56,57 +55,84 @@ fn reference(text: &str) -> Outcome<Reference> {
     text.parse().map_err(|error: gantry_model::reference::InvalidReference| Failure::invalid(error.to_string()))
 }
 
+/// A repository with a tag.
+fn named(repository: &str, tag: &str) -> Outcome<Reference> {
+    let mut name = reference(repository)?;
+    if !tag.is_empty() {
+        name = reference(&format!("{repository}:{tag}")).map_err(|_| Failure::invalid("invalid tag format"))?;
+    }
+    Ok(name.with_default_tag())
+}
+
+/// The same, where no name may be said.
+fn maybe_named(repository: &str, tag: &str) -> Outcome<Option<Reference>> {
+    if repository.is_empty() { Ok(None) } else { named(repository, tag).map(Some) }
+}
+
 /// `GET /images/json`.
 pub(crate) async fn list(api: &Api, request: &Request) -> Outcome<Reply> {
     let filters = request.filters()?;
     filters.only(&["before", "dangling", "label", "label!", "reference", "since", "until"])?;
+    filters.flag("dangling")?;
     let options = ListOptions { filters: filters.0, shared_size: request.flag("shared-size"), containers: None };
-    let mut documents = json!(api.engine.images().list(options).await?);
-    for document in documents.as_array_mut().into_iter().flatten() {
-        of_version(document, request.version);
+    let mut list = json!(api.engine.images().list(options).await?);
+    for one in list.as_array_mut().into_iter().flatten() {
+        for_version(one, request.version);
     }
-    Ok(ok(&documents))
+    Ok(ok(&list))
 }
 
 /// `GET /images/NAME/json`.
 pub(crate) async fn inspect(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let found = api.engine.images().inspect(name, platform(request.get("platform"))?).await;
-    let mut document = match found {
-        // What can be no image's name or id is not missing, but wrong.
-        Err(error @ gantry_images::Error::NoSuchImage(_)) => {
-            if !name.starts_with("sha256:") {
-                reference(name)?;
-            }
-            return Err(error.into());
-        }
-        found => json!(found?),
-    };
-    of_version(&mut document, request.version);
+    let mut document = json!(found.map_err(|error| no_image(name, error))?);
+    for_version(&mut document, request.version);
     Ok(ok(&document))
 }
 
-/// Makes an image's document that of a version: fields that came or went since.
-fn of_version(document: &mut Value, version: Version) {
-    let Some(object) = document.as_object_mut() else { return };
-    if version < Version(1, 44) {
-        let size = object.get("Size").cloned().unwrap_or_default();
-        object.insert("VirtualSize".to_owned(), size);
+/// A name that cannot be one is not looked for.
+pub(crate) fn no_image(name: &str, error: impl Into<Failure>) -> Failure {
+    let is_id = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match reference(name) {
+        Err(failure) if !is_id(name.strip_prefix("sha256:").unwrap_or(name)) => failure,
+        _ => error.into(),
     }
+}
+
+/// Puts into a document of an image what older clients look for, and leaves out what they do not know.
+fn for_version(document: &mut Value, version: Version) {
+    let Some(object) = document.as_object_mut() else { return };
     if version < Version(1, 48) {
         object.remove("Descriptor");
+    }
+    if let (true, Some(size)) = (version < Version(1, 44), object.get("Size").cloned()) {
+        object.insert("VirtualSize".to_owned(), size);
+    }
+    if version < Version(1, 44) && object.get("RepoDigests") == Some(&json!([])) && object.contains_key("ParentId") {
+        object.insert("RepoDigests".to_owned(), Value::Null);
     }
 }
 
 /// `GET /images/NAME/history`.
-pub(crate) async fn history(api: &Api, name: &str) -> Outcome<Reply> {
-    Ok(ok(&api.engine.images().history(name, None).await?))
+pub(crate) async fn history(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
+    let platform = platform(request.get("platform"))?;
+    Ok(ok(&api.engine.images().history(name, platform).await.map_err(|error| no_image(name, error))?))
+}
+
+/// `GET /images/search`: the one that was asked for is the index of Docker Hub, which is no registry.
+pub(crate) fn search(request: &Request) -> Outcome<Failure> {
+    let limit: i64 = request.number("limit")?.unwrap_or(25);
+    if !(0..=100).contains(&limit) {
+        return Err(Failure::invalid(format!("limit {limit} is outside the range of [1, 100]")));
+    }
+    let words = "searching is not part of this engine: registries tell of their repositories at /v2/_catalog";
+    Ok(Failure::new(StatusCode::NOT_IMPLEMENTED, words))
 }
 
 /// `POST /images/NAME/tag`.
 pub(crate) async fn tag(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let (repository, tag) = (request.get("repo"), request.get("tag"));
-    let target = if tag.is_empty() { repository.to_owned() } else { format!("{repository}:{tag}") };
-    let target = reference(&target)?.with_default_tag();
+    let target = named(repository, tag)?;
     api.engine.images().tag(name, &target).await?;
     let id = api.engine.images().find(name).await?.image.id().to_string();
     api.engine.tell(Subject::Image, "tag", &id, [("name".to_owned(), target.familiar())]);
@@ -140,7 +166,10 @@ fn tell_removed(api: &Api, id: &str, removed: &[Removed]) {
 pub(crate) async fn prune(api: &Api, request: &Request) -> Outcome<Reply> {
     // An extension: to tell what would go, and leave it.
     let dry_run = request.flag("dry-run");
-    let options = PruneOptions { filters: request.filters()?.0, dry_run, containers: uses(api) };
+    let filters = request.filters()?;
+    filters.only(&["dangling", "label", "label!", "until"])?;
+    filters.flag("dangling")?;
+    let options = PruneOptions { filters: filters.0, dry_run, containers: uses(api) };
     let pruned = api.engine.images().prune(options).await?;
     let removed = if pruned.removed.is_empty() { Value::Null } else { json!(pruned.removed) };
     Ok(ok(&json!({"ImagesDeleted": removed, "SpaceReclaimed": pruned.bytes})))
@@ -192,127 +221,6 @@ fn with_login(api: &Api, request: &Request) -> Outcome<Images> {
     Ok(images.with_client(images.client().with_credentials(Arc::new(Given(login.credential())))))
 }
 
-/// Lines of progress on their way to a client.
-#[derive(Clone)]
-struct Lines {
-    sender: mpsc::UnboundedSender<std::io::Result<Bytes>>,
-    /// Whether something was said.
-    said: Arc<AtomicBool>,
-}
-
-impl Lines {
-    fn new(sender: mpsc::UnboundedSender<std::io::Result<Bytes>>) -> Self {
-        Self { sender, said: Arc::default() }
-    }
-
-    fn say(&self, line: &Value) {
-        self.said.store(true, Ordering::Relaxed);
-        // Nobody may listen.
-        let _ = self.sender.send(Ok(format!("{line}\r\n").into()));
-    }
-
-    fn is_silent(&self) -> bool {
-        !self.said.load(Ordering::Relaxed)
-    }
-
-    fn status(&self, text: impl Into<String>) {
-        self.say(&json!({"status": text.into()}));
-    }
-
-    fn error(&self, error: &impl ToString) {
-        let text = error.to_string();
-        self.say(&json!({"errorDetail": {"message": text}, "error": text}));
-    }
-}
-
-/// An answer of lines that work tells of itself. Clients end what they asked for by going away; what was downloaded by then
-/// is kept for the next time.
-fn lines<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Lines) -> F) -> Reply {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let (client, work) = (sender.clone(), work(Lines::new(sender)));
-    tokio::spawn(async move {
-        tokio::select! {
-            () = work => {}
-            () = client.closed() => tracing::info!("a transfer is given up, since its client is gone"),
-        }
-    });
-    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let next = receiver.recv().await?;
-        Some((next, receiver))
-    });
-    stream("application/json", pieces)
-}
-
-/// An answer of lines, or a failure where the work fails before its first line.
-async fn lines_or_failure<F: Future<Output = Outcome<()>> + Send + 'static>(
-    work: impl FnOnce(Lines) -> F,
-) -> Outcome<Reply> {
-    let (sender, mut receiver) = mpsc::unbounded_channel();
-    let (failed, failure) = tokio::sync::oneshot::channel();
-    let lines = Lines::new(sender);
-    let (client, work) = (lines.sender.clone(), work(lines.clone()));
-    tokio::spawn(async move {
-        let done = tokio::select! {
-            done = work => done,
-            () = client.closed() => return tracing::info!("a transfer is given up, since its client is gone"),
-        };
-        match done {
-            Err(error) if lines.is_silent() => drop(failed.send(error)),
-            Err(error) => lines.error(&error.message),
-            Ok(()) => {}
-        }
-    });
-    let Some(first) = receiver.recv().await else {
-        return Err(failure.await.unwrap_or_else(|_| Failure::internal("the work ended without a word")));
-    };
-    let pieces = futures_util::stream::unfold((Some(first), receiver), |(first, mut receiver)| async move {
-        let next = match first {
-            Some(first) => first,
-            None => receiver.recv().await?,
-        };
-        Some((next, (None, receiver)))
-    });
-    Ok(stream("application/json", pieces))
-}
-
-/// Which way layers go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Pull,
-    Push,
-}
-
-/// Progress of layers as lines.
-fn reporter(lines: &Lines, way: Way, resolved: Option<Value>) -> Reporter {
-    let lines = lines.clone();
-    Arc::new(move |progress| match progress {
-        Progress::Resolved { .. } => resolved.iter().for_each(|line| lines.say(line)),
-        Progress::Note(text) => lines.status(text),
-        Progress::Layer { digest, step } => {
-            let id = digest.to_string();
-            let id = id.split_once(':').map_or(id.as_str(), |(_, hex)| hex);
-            let id = &id[..12.min(id.len())];
-            let detail = |status: &str, done: u64, total: u64| {
-                let detail = json!({"current": done, "total": total});
-                json!({"status": status, "progressDetail": detail, "id": id})
-            };
-            let plain = |status: &str| json!({"status": status, "progressDetail": {}, "id": id});
-            let line = match step {
-                Step::Waiting { .. } => plain(if way == Way::Pull { "Pulling fs layer" } else { "Preparing" }),
-                Step::Exists => plain(if way == Way::Pull { "Already exists" } else { "Layer already exists" }),
-                Step::Mounted => plain("Mounted from another repository"),
-                Step::Downloading { done, total } => detail("Downloading", done, total),
-                Step::Downloaded => plain("Download complete"),
-                Step::Extracting { done, total } => detail("Extracting", done, total),
-                Step::Pulled => plain("Pull complete"),
-                Step::Pushing { done, total } => detail("Pushing", done, total),
-                Step::Pushed => plain("Pushed"),
-            };
-            lines.say(&line);
-        }
-    })
-}
-
 /// `POST /images/create`: a pull, or an import.
 pub(crate) async fn create(api: &Api, request: Request) -> Outcome<Reply> {
     let (from, source) = (request.get("fromImage").to_owned(), request.get("fromSrc").to_owned());
@@ -329,11 +237,15 @@ pub(crate) async fn create(api: &Api, request: Request) -> Outcome<Reply> {
     let options =
         PullOptions { platform: platform(request.get("platform"))?, all_platforms: request.flag("all-platforms") };
     let (images, api) = (with_login(api, &request)?, api.clone());
-    lines_or_failure(|lines| async move {
-        let tag = name.tag().map_or_else(|| name.familiar(), str::to_owned);
-        let resolved = json!({"status": format!("Pulling from {}", name.familiar_name()), "id": tag});
-        let pulled =
-            images.pull(&name, options, reporter(&lines, Way::Pull, Some(resolved))).await.map_err(unreachable)?;
+    lines(|lines| async move {
+        let progress = reporter(&lines, Way::Pull);
+        let (first, tag) = (lines.clone(), name.tag().map_or_else(|| name.familiar(), str::to_owned));
+        let from = format!("Pulling from {}", name.familiar_name());
+        let progress: Reporter = Arc::new(move |event| match event {
+            Progress::Resolved { .. } => first.say(&json!({"status": from, "id": tag})),
+            event => progress(event),
+        });
+        let pulled = images.pull(&name, options, progress).await.map_err(|error| not_pulled(&name, error))?;
         lines.status(format!("Digest: {}", pulled.target.digest));
         let what = if pulled.changed { "Downloaded newer image for" } else { "Image is up to date for" };
         lines.status(format!("Status: {what} {}", name.familiar()));
@@ -344,14 +256,37 @@ pub(crate) async fn create(api: &Api, request: Request) -> Outcome<Reply> {
     .await
 }
 
-/// A registry that is not reached is a failure of the engine to its clients: of theirs, they would try again.
-fn unreachable(error: gantry_images::Error) -> Failure {
-    let mut failure = Failure::from(error);
-    if failure.status == StatusCode::SERVICE_UNAVAILABLE {
-        failure.status = StatusCode::INTERNAL_SERVER_ERROR;
+/// What is said of an image that could not be had.
+fn not_pulled(name: &Reference, error: gantry_images::Error) -> Failure {
+    use gantry_distribution::Error as Registry;
+    match &error {
+        gantry_images::Error::Registry(Registry::Status { status: 404, code, message, .. }) => {
+            let message = if message.is_empty() { "not found" } else { message };
+            if code == "NAME_UNKNOWN" {
+                return Failure::missing(format!("repository {} not found: {message}", name.familiar_name()));
+            }
+            Failure::missing(format!("manifest for {} not found: manifest unknown: {message}", name.familiar()))
+        }
+        gantry_images::Error::Registry(Registry::Denied { message, .. }) => {
+            let (name, why) = (name.familiar_name(), if message.is_empty() { "denied" } else { message });
+            let words = "repository does not exist or may require 'docker login'";
+            Failure::missing(format!("pull access denied for {name}, {words}: {why}"))
+        }
+        gantry_images::Error::NoPlatform { .. } => Failure::missing(error.to_string()),
+        _ => unreachable(error.into()),
     }
-    failure
 }
+
+/// A registry that is not reached is a failure of the engine to its clients: of theirs, they would try again.
+fn unreachable(failure: Failure) -> Failure {
+    match failure.status {
+        StatusCode::SERVICE_UNAVAILABLE => Failure { status: StatusCode::INTERNAL_SERVER_ERROR, ..failure },
+        _ => failure,
+    }
+}
+
+/// What is noted of an image that came as an archive, if nothing is said.
+const IMPORTED: &str = "Imported from -";
 
 async fn import(api: &Api, request: Request, source: &str) -> Outcome<Reply> {
     if source != "-" {
@@ -360,15 +295,11 @@ async fn import(api: &Api, request: Request, source: &str) -> Outcome<Reply> {
         ));
     }
     let (repository, tag) = (request.get("repo"), request.get("tag"));
-    let name = match (repository, tag) {
-        ("", _) => None,
-        (repository, "") => Some(reference(repository)?.with_default_tag()),
-        (repository, tag) => Some(reference(&format!("{repository}:{tag}"))?),
-    };
+    let name = maybe_named(repository, tag)?;
     let options = ImportOptions {
         name,
-        changes: request.all("changes").into_iter().map(str::to_owned).collect(),
-        message: Some(request.get("message").to_owned()).filter(|message| !message.is_empty()),
+        changes: changes(&request),
+        message: Some(request.get("message")).map(|text| if text.is_empty() { IMPORTED } else { text }.to_owned()),
         platform: platform(request.get("platform"))?,
     };
     let images = api.engine.images().clone();
@@ -395,29 +326,23 @@ fn push_options(request: &Request) -> Outcome<PushOptions> {
 }
 
 /// `POST /images/NAME/push`.
-pub(crate) fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
+pub(crate) async fn push(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
     let tag = request.get("tag");
     let name = if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") };
     let name = reference(&name)?.with_default_tag();
     let options = push_options(request)?;
     let (images, api) = (with_login(api, request)?, api.clone());
-    Ok(lines(|lines| async move {
+    lines(|lines| async move {
         lines.status(format!("The push refers to repository [{}]", name.name()));
-        match images.push(&name, options, reporter(&lines, Way::Push, None)).await {
-            Ok(pushed) => {
-                let (tag, digest, size) = (name.tag().unwrap_or_default(), pushed.target.digest, pushed.target.size);
-                lines.status(format!("{tag}: digest: {digest} size: {size}"));
-                lines.say(&json!({"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}));
-                api.engine.tell(
-                    Subject::Image,
-                    "push",
-                    &name.familiar(),
-                    [("name".to_owned(), name.familiar_name().to_owned())],
-                );
-            }
-            Err(error) => lines.error(&error),
-        }
-    }))
+        let pushed = images.push(&name, options, reporter(&lines, Way::Push)).await?;
+        let (tag, digest, size) = (name.tag().unwrap_or_default(), pushed.target.digest, pushed.target.size);
+        lines.status(format!("{tag}: digest: {digest} size: {size}"));
+        lines.say(&json!({"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}));
+        let attributes = [("name".to_owned(), name.familiar_name().to_owned())];
+        api.engine.tell(Subject::Image, "push", &name.familiar(), attributes);
+        Ok(())
+    })
+    .await
 }
 
 /// `GET /images/get` and `GET /images/NAME/get`. `format` is an extension.
@@ -445,42 +370,54 @@ pub(crate) async fn save(api: &Api, names: Vec<String>, request: &Request) -> Ou
 }
 
 /// `POST /images/load`.
-pub(crate) fn load(api: &Api, request: Request) -> Outcome<Reply> {
+pub(crate) async fn load(api: &Api, request: Request) -> Outcome<Reply> {
     let options = LoadOptions { platform: platform(request.get("platform"))? };
     let images = api.engine.images().clone();
     let (body, api) = (pipe::reader(request.body), api.clone());
-    Ok(lines(|lines| async move {
-        match images.load(body, options, gantry_images::silent()).await {
-            Ok(loaded) => {
-                for one in loaded {
-                    let id = one.id.to_string();
-                    if one.names.is_empty() {
-                        lines.say(&json!({"stream": format!("Loaded image ID: {id}\n")}));
-                    }
-                    for name in &one.names {
-                        lines.say(&json!({"stream": format!("Loaded image: {}\n", name.familiar())}));
-                    }
-                    api.engine.tell(Subject::Image, "load", &id, [("name".to_owned(), id.clone())]);
-                }
+    lines(|lines| async move {
+        let loaded = match images.load(body, options, gantry_images::silent()).await {
+            Ok(loaded) => loaded,
+            // The head has gone by then, at Docker.
+            Err(error) => {
+                lines.failed(&error.to_string());
+                return Ok(());
             }
-            Err(error) => lines.error(&error),
+        };
+        for one in loaded {
+            let id = one.id.to_string();
+            if one.names.is_empty() {
+                lines.say(&json!({"stream": format!("Loaded image ID: {id}\n")}));
+            }
+            for name in &one.names {
+                lines.say(&json!({"stream": format!("Loaded image: {}\n", name.familiar())}));
+            }
+            api.engine.tell(Subject::Image, "load", &id, [("name".to_owned(), id.clone())]);
         }
-    }))
+        Ok(())
+    })
+    .await
+}
+
+/// Changes of a configuration: each may be of several lines.
+fn changes(request: &Request) -> Vec<String> {
+    let lines = request.all("changes").into_iter().flat_map(str::lines);
+    lines.filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
 /// `POST /commit`.
-pub(crate) async fn commit(api: &Api, request: Request) -> Outcome<Reply> {
+pub(crate) async fn commit(api: &Api, mut request: Request) -> Outcome<Reply> {
+    let body = request.document().await?;
+    let config: Value = if body.is_empty() { Value::Null } else { parse(&body)? };
+    if request.get("container").is_empty() {
+        return Err(no_name());
+    }
     let (repository, tag) = (request.get("repo"), request.get("tag"));
-    let name = match (repository, tag) {
-        ("", _) => None,
-        (repository, "") => Some(reference(repository)?.with_default_tag()),
-        (repository, tag) => Some(reference(&format!("{repository}:{tag}"))?),
-    };
+    let name = maybe_named(repository, tag)?;
     let asked = gantry_engine::Commit {
         name,
         author: request.get("author").to_owned(),
         message: request.get("comment").to_owned(),
-        changes: request.all("changes").into_iter().map(str::to_owned).collect(),
+        changes: changes_of(&config).into_iter().chain(changes(&request)).collect(),
         pause: request.flag_or("pause", true),
     };
     let id = api.engine.commit(request.get("container"), asked).await?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use gantry_engine::logs::{Entry, Query};
 
+use super::stream::{MULTIPLEXED, RAW};
 use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, stream};
 use crate::request::{Request, Version};
@@ -43,11 +44,7 @@ pub(crate) async fn logs(api: &Api, id: &str, request: &Request) -> Outcome<Repl
         timestamps: request.flag("timestamps"),
         details: if request.flag("details") { details(&view) } else { String::new() },
     };
-    let kind = if request.version >= Version(1, 42) && !shown.terminal {
-        "application/vnd.docker.multiplexed-stream"
-    } else {
-        "application/vnd.docker.raw-stream"
-    };
+    let kind = if request.version >= Version(1, 42) && !shown.terminal { MULTIPLEXED } else { RAW };
     let pieces = futures_util::stream::unfold((logs, shown), |(mut logs, shown)| async move {
         match logs.next().await {
             Ok(Some(entries)) => Some((Ok(bytes_of(&entries, &shown)), (logs, shown))),

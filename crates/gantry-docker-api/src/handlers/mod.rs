@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod pipe;
+pub(crate) mod progress;
 pub(crate) mod stream;
 pub(crate) mod system;
 pub(crate) mod usage;

@@ -5,7 +5,7 @@ use gantry_engine::request::NetworkMode;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, no_name};
 use crate::filters::Filters;
 use crate::reply::{Reply, empty, json as reply_json, ok};
 use crate::request::Request;
@@ -27,10 +27,13 @@ pub(crate) fn mode_name(mode: &NetworkMode) -> &str {
 pub(crate) fn list(api: &Api, request: &Request) -> Outcome<Reply> {
     let filters = request.filters()?;
     filters.only(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
-    if let Some(kind) = filters.get("type").iter().find(|kind| !["builtin", "custom"].contains(&kind.as_str())) {
+    let dangling = filters.flag("dangling").map_err(|_| {
+        let words = "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")";
+        Failure::invalid(words)
+    })?;
+    if let Some(kind) = filters.get("type").iter().find(|kind| !["builtin", "custom", ""].contains(&kind.as_str())) {
         return Err(Failure::invalid(format!("invalid filter: 'type'='{kind}'")));
     }
-    let dangling = filters.flag("dangling")?;
     let mut found = api.engine.networks();
     found.retain(|view| fits(api, view, &filters, dangling));
     found.sort_by(|a, b| a.record.name().cmp(b.record.name()));
@@ -60,7 +63,11 @@ fn fits(api: &Api, view: &NetworkView, filters: &Filters, dangling: Option<bool>
 }
 
 /// `GET /networks/NAME`.
-pub(crate) fn inspect(api: &Api, name: &str) -> Outcome<Reply> {
+pub(crate) fn inspect(api: &Api, name: &str, request: &Request) -> Outcome<Reply> {
+    // All networks are of this machine.
+    if !matches!(request.get("scope"), "" | "local") {
+        return Err(Failure::missing(format!("network {name} not found")));
+    }
     Ok(ok(&network(&api.engine.network(name)?, true)))
 }
 
@@ -83,6 +90,9 @@ pub(crate) async fn remove(api: &Api, name: &str) -> Outcome<Reply> {
 /// `POST /networks/NAME/connect`.
 pub(crate) async fn connect(api: &Api, name: &str, mut request: Request) -> Outcome<Reply> {
     let body: JoinBody = request.json().await?;
+    if body.container.is_empty() {
+        return Err(no_name());
+    }
     api.engine.connect(name, &body.container, body.endpoint_config.request(name)).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -90,6 +100,9 @@ pub(crate) async fn connect(api: &Api, name: &str, mut request: Request) -> Outc
 /// `POST /networks/NAME/disconnect`.
 pub(crate) async fn disconnect(api: &Api, name: &str, mut request: Request) -> Outcome<Reply> {
     let body: JoinBody = request.json().await?;
+    if body.container.is_empty() {
+        return Err(no_name());
+    }
     api.engine.disconnect(name, &body.container, body.force).await?;
     Ok(empty(StatusCode::OK))
 }

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::{Buf as _, Bytes};
 use futures_util::Stream;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
+
+use crate::request::Content;
 
 /// Pieces that may be on their way.
 const DEPTH: usize = 8;
@@ -19,7 +20,7 @@ pub(crate) struct BodyReader {
 }
 
 /// Begins to read a body.
-pub(crate) fn reader(mut body: Incoming) -> BodyReader {
+pub(crate) fn reader(mut body: Content) -> BodyReader {
     let (sender, pieces) = sync_channel(DEPTH);
     tokio::spawn(async move {
         while let Some(frame) = body.frame().await {

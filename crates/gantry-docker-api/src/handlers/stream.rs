@@ -15,6 +15,10 @@ use crate::reply::{Reply, full};
 use crate::request::{Request, Version};
 use crate::server::Api;
 
+/// Bytes as they come, of which the client knows what they are.
+pub(crate) const RAW: &str = "application/vnd.docker.raw-stream";
+/// Pieces, each with the stream that it is of.
+pub(crate) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 /// The keys that detach if nothing else is said.
 const DETACH: &str = "ctrl-p,ctrl-q";
 /// How long the end of a process is waited for after that of its streams.
@@ -37,13 +41,25 @@ pub(crate) struct Hijack<'a> {
     pub(crate) after: Option<futures_util::future::BoxFuture<'static, ()>>,
 }
 
-/// `POST /containers/ID/attach`.
-pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
+/// `POST /containers/ID/attach`. What goes wrong is told as a stream would be, in plain words.
+pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Reply {
+    match attached(api, id, request).await {
+        Ok(reply) => reply,
+        Err(failure) => {
+            let mut reply = Response::new(full(format!("{}\r\n", failure.message)));
+            *reply.status_mut() = failure.status;
+            reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(RAW));
+            reply
+        }
+    }
+}
+
+async fn attached(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
     let streams =
         Streams { stdin: request.flag("stdin"), stdout: request.flag("stdout"), stderr: request.flag("stderr") };
     let view = api.engine.container(id)?;
     if view.state.status == gantry_engine::container::Status::Paused {
-        let words = "Container is paused. Unpause the container before attach.";
+        let words = format!("container {id} is paused, unpause the container before attach");
         return Err(Failure::new(StatusCode::CONFLICT, words));
     }
     let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
@@ -69,12 +85,8 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
         _ if !attached.terminal => Vec::new(),
         keys => detach_keys(keys.unwrap_or(DETACH))?,
     };
-    let raw = "application/vnd.docker.raw-stream";
-    let kind = if request.version >= Version(1, 42) && !attached.terminal {
-        "application/vnd.docker.multiplexed-stream"
-    } else {
-        raw
-    };
+    let is_framed = request.version >= Version(1, 42) && !attached.terminal && request.upgrade.is_some();
+    let kind = if is_framed { MULTIPLEXED } else { RAW };
     let Some(upgrade) = request.upgrade.take() else {
         let out = futures_util::stream::unfold((attached.socket, how.before), |(mut socket, before)| async move {
             if let Some(before) = before {

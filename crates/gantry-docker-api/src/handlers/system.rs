@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use gantry_engine::events::{Event, Subject};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::image::{Login, uses};
 use crate::error::{Failure, Outcome};
 use crate::filters::Filters;
 use crate::reply::{Reply, full, ok, stream};
-use crate::request::{Request, Version};
+use crate::request::{Request, Version, parse, typed};
 use crate::server::Api;
 use crate::time::{self, rfc3339};
 use crate::types::container::summary;
@@ -96,6 +96,11 @@ fn controllers() -> Controllers {
     }
 }
 
+/// Whether there is version 2 of cgroups alone.
+pub(crate) fn is_unified() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// What keeps containers in.
 fn security(v2: bool) -> Vec<&'static str> {
     let mut list = Vec::new();
@@ -123,11 +128,9 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
     let (counts, options) = (engine.counts(), engine.options());
     let images = engine.images().list(gantry_images::ListOptions::default()).await?.len();
     let (system, release) = distribution();
-    let Controllers { v2, names } = controllers();
-    let has = |name: &str| names.iter().any(|one| one == name);
-    let uname = rustix::system::uname();
+    let controllers = controllers();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(ok(&json!({
+    let mut document = json!({
         "ID": engine.id(),
         "Containers": counts.all,
         "ContainersRunning": counts.running,
@@ -140,22 +143,15 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
             "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null,
             "Log": ["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"],
         },
-        "MemoryLimit": has("memory"),
-        "SwapLimit": has("memory"),
-        "CpuCfsPeriod": has("cpu"),
-        "CpuCfsQuota": has("cpu"),
-        "CPUShares": has("cpu"),
-        "CPUSet": has("cpuset"),
-        "PidsLimit": has("pids"),
         "IPv4Forwarding": true,
+        "BridgeNfIptables": is_filtered("iptables"),
+        "BridgeNfIp6tables": is_filtered("ip6tables"),
         "Debug": false,
         "NFd": std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
-        "OomKillDisable": !v2,
         "NGoroutines": std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
         "SystemTime": rfc3339((options.clock)()),
         "LoggingDriver": engine.default_log_driver(),
         "CgroupDriver": if options.systemd { "systemd" } else { "cgroupfs" },
-        "CgroupVersion": if v2 { "2" } else { "1" },
         "NEventsListener": 0,
         "KernelVersion": kernel(),
         "OperatingSystem": system,
@@ -163,7 +159,11 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "OSType": "linux",
         "Architecture": std::env::consts::ARCH,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": []},
+        "RegistryConfig": {
+            "AllowNondistributableArtifactsCIDRs": null, "AllowNondistributableArtifactsHostnames": null,
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"], "Mirrors": null,
+            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true}},
+        },
         "NCPU": cpus,
         "MemTotal": memory_total(),
         "GenericResources": null,
@@ -171,7 +171,7 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
-        "Name": uname.nodename().to_string_lossy(),
+        "Name": rustix::system::uname().nodename().to_string_lossy(),
         "Labels": [],
         "ExperimentalBuild": api.experimental,
         "ServerVersion": api.build.version,
@@ -179,12 +179,49 @@ pub(crate) async fn info(api: &Api) -> Outcome<Reply> {
         "DefaultRuntime": "runc",
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null},
         "LiveRestoreEnabled": true,
+        "ContainerdCommit": commit(""),
+        "RuncCommit": commit(&api.build.version),
+        "InitCommit": commit(&api.build.version),
         "Isolation": "",
         "InitBinary": "gantry-init",
-        "SecurityOptions": security(v2),
+        "SecurityOptions": security(controllers.v2),
         "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "Warnings": null,
-    })))
+    });
+    if let Some(object) = document.as_object_mut() {
+        object.extend(limits(&controllers));
+    }
+    Ok(ok(&document))
+}
+
+/// What can be limited, by the cgroup controllers that there are.
+fn limits(controllers: &Controllers) -> Map<String, Value> {
+    let has = |name: &str| controllers.names.iter().any(|one| one == name);
+    let facts = [
+        ("MemoryLimit", has("memory")),
+        ("SwapLimit", has("memory")),
+        ("CpuCfsPeriod", has("cpu")),
+        ("CpuCfsQuota", has("cpu")),
+        ("CPUShares", has("cpu")),
+        ("CPUSet", has("cpuset")),
+        ("PidsLimit", has("pids")),
+        ("KernelMemoryTCP", !controllers.v2),
+        ("OomKillDisable", !controllers.v2),
+    ];
+    let mut all: Map<String, Value> = facts.map(|(name, is)| (name.to_owned(), is.into())).into_iter().collect();
+    all.insert("CgroupVersion".to_owned(), if controllers.v2 { "2" } else { "1" }.into());
+    all
+}
+
+/// A part of the engine, by its version; it is what was expected, since there is one program.
+fn commit(version: &str) -> Value {
+    json!({"ID": version, "Expected": version})
+}
+
+/// Whether what passes through bridges is seen by the host's filters.
+fn is_filtered(by: &str) -> bool {
+    let path = format!("/proc/sys/net/bridge/bridge-nf-call-{by}");
+    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
 /// The file system that a directory is on.
@@ -206,6 +243,12 @@ pub(crate) fn events(api: &Api, request: &Request) -> Outcome<Reply> {
         text => time::parse(text).map(Some).ok_or_else(|| Failure::invalid(format!("invalid value {text:?} of {key}"))),
     };
     let (since, until) = (time("since")?, time("until")?);
+    if let (Some(start), Some(end)) = (since, until)
+        && start > end
+    {
+        let (since, until) = (request.get("since"), request.get("until"));
+        return Err(Failure::invalid(format!("`since` time ({since}) cannot be after `until` time ({until})")));
+    }
     let (kept, listener) = api.engine.events();
     let now = (api.engine.options().clock)();
     // What is over is told only if it was asked for.
@@ -290,6 +333,9 @@ fn fits(event: &Event, filters: &Filters) -> bool {
 /// `GET /system/df`.
 pub(crate) async fn df(api: &Api, request: &Request) -> Outcome<Reply> {
     let kinds = request.all("type");
+    if let Some(kind) = kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(*kind)) {
+        return Err(Failure::invalid(format!("unknown object type: {kind}")));
+    }
     let wants = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let mut document =
         json!({"LayersSize": 0, "Images": null, "Containers": null, "Volumes": null, "BuildCache": null});
@@ -306,7 +352,7 @@ pub(crate) async fn df(api: &Api, request: &Request) -> Outcome<Reply> {
         for view in api.engine.containers() {
             let size = api.engine.size(&view.record.id).await.ok();
             let sizes = size.map(|size| crate::types::container::Sizes { written: size.written, all: size.all });
-            list.push(summary(&view, now, sizes));
+            list.push(summary(&view, now, &|name| super::container::network_id(api, name), sizes));
         }
         put("Containers", json!(list));
     }
@@ -321,7 +367,7 @@ pub(crate) async fn df(api: &Api, request: &Request) -> Outcome<Reply> {
 
 /// `POST /auth`.
 pub(crate) async fn auth(api: &Api, mut request: Request) -> Outcome<Reply> {
-    let login: Login = request.json().await?;
+    let login: Login = typed(parse(&request.bytes().await?)?)?;
     let registry = match login.serveraddress.as_str() {
         "" | "https://index.docker.io/v1/" => "docker.io",
         other => other.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/'),

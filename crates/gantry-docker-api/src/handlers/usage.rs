@@ -55,7 +55,7 @@ pub(crate) async fn top(api: &Api, id: &str, request: &Request) -> Outcome<Reply
 fn document(name: &str, id: &str, now: Option<&Stats>, before: Option<&Stats>) -> Value {
     let Some(now) = now else {
         return json!({
-            "read": rfc3339(0), "preread": rfc3339(0), "pids_stats": {}, "blkio_stats": blkio(None), "num_procs": 0,
+            "read": rfc3339(0), "preread": rfc3339(0), "pids_stats": {}, "blkio_stats": blkio(None, false), "num_procs": 0,
             "storage_stats": {}, "cpu_stats": cpu(None), "precpu_stats": cpu(None), "memory_stats": {}, "name": name, "id": id,
         });
     };
@@ -63,7 +63,7 @@ fn document(name: &str, id: &str, now: Option<&Stats>, before: Option<&Stats>) -
         "read": rfc3339(now.read),
         "preread": rfc3339(before.map_or(0, |before| before.read)),
         "pids_stats": pids(now),
-        "blkio_stats": blkio(now.blkio.as_ref()),
+        "blkio_stats": blkio(now.blkio.as_ref(), is_split(now)),
         "num_procs": 0,
         "storage_stats": {},
         "cpu_stats": cpu(Some(now)),
@@ -89,8 +89,12 @@ fn pids(now: &Stats) -> Value {
     let Some(pids) = &now.pids else { return json!({}) };
     let mut document = json!({"current": pids.current});
     if let Some(object) = document.as_object_mut() {
-        // Without a limit it is as large as can be.
-        object.insert("limit".to_owned(), pids.limit.unwrap_or(u64::MAX).into());
+        match pids.limit {
+            Some(limit) => drop(object.insert("limit".to_owned(), limit.into())),
+            None if is_split(now) => {}
+            // Without a limit it is as large as can be.
+            None => drop(object.insert("limit".to_owned(), u64::MAX.into())),
+        }
     }
     document
 }
@@ -131,9 +135,14 @@ fn memory(now: &Stats) -> Value {
     document
 }
 
-fn blkio(blkio: Option<&Blkio>) -> Value {
+/// Whether the numbers are those of cgroup version 1, which has some of its own and tells of nothing by an empty list.
+fn is_split(stats: &Stats) -> bool {
+    stats.cpu.as_ref().is_some_and(|cpu| cpu.per_cpu.is_some())
+}
+
+fn blkio(blkio: Option<&Blkio>, split: bool) -> Value {
     let list = |entries: Option<&Vec<_>>| {
-        let entries: Option<&Vec<_>> = entries.filter(|entries: &&Vec<_>| !entries.is_empty());
+        let entries: Option<&Vec<_>> = entries.filter(|entries: &&Vec<_>| split || !entries.is_empty());
         entries.map_or(Value::Null, |entries| json!(entries))
     };
     json!({

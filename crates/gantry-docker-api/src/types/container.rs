@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_engine::View;
 use gantry_engine::container::{Endpoint, Mount, Status};
-use gantry_engine::request::{MountKind, NetworkMode, Port, Restart, Sharing};
+use gantry_engine::request::{EndpointRequest, MountKind, NetworkMode, Port, Restart, Sharing};
 use serde_json::{Map, Value, json};
 
 use super::{host, over};
@@ -19,10 +19,21 @@ pub(crate) struct Sizes {
     pub(crate) all: u64,
 }
 
+/// What is known around a container.
+pub(crate) struct Place<'a> {
+    /// Where the engine keeps what is kept.
+    pub(crate) root: &'a str,
+    /// Whether there is version 2 of cgroups alone.
+    pub(crate) unified: bool,
+    /// The ids of networks by their names; empty if there is no such.
+    pub(crate) network_id: &'a dyn Fn(&str) -> String,
+}
+
 /// One container in full.
-pub(crate) fn inspect(view: &View, root: &str, sizes: Option<Sizes>) -> Value {
+pub(crate) fn inspect(view: &View, place: &Place<'_>, sizes: Option<Sizes>) -> Value {
     let (record, state) = (&view.record, &view.state);
-    let dir = format!("{root}/containers/{}", record.id);
+    let origin: Value = serde_json::from_str(&record.origin).unwrap_or_default();
+    let dir = format!("{}/containers/{}", place.root, record.id);
     let words: Vec<&String> =
         record.config.entrypoint.iter().flatten().chain(record.config.cmd.iter().flatten()).collect();
     let file = |name: &str| {
@@ -50,12 +61,12 @@ pub(crate) fn inspect(view: &View, root: &str, sizes: Option<Sizes>) -> Value {
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": if view.execs.is_empty() { Value::Null } else { json!(view.execs) },
-        "HostConfig": host_config(view),
+        "ExecIDs": if view.execs.is_empty() || !state.status.is_running() { Value::Null } else { json!(view.execs) },
+        "HostConfig": host_config(view, &origin, place.unified),
         "GraphDriver": {"Data": null, "Name": "overlay2"},
-        "Mounts": mounts(view),
-        "Config": config(view),
-        "NetworkSettings": network_settings(view),
+        "Mounts": mounts(view, &origin),
+        "Config": config(view, &origin),
+        "NetworkSettings": network_settings(view, place.network_id),
     });
     if let (Some(sizes), Some(object)) = (sizes, document.as_object_mut()) {
         object.insert("SizeRw".to_owned(), sizes.written.into());
@@ -93,9 +104,9 @@ fn state_of(view: &View) -> Value {
 }
 
 /// `HostConfig` as it was given, with what is so if nothing is said.
-fn host_config(view: &View) -> Value {
-    let given: Value = serde_json::from_str(&view.record.origin).unwrap_or_default();
-    let mut document = over(host::defaults(), &given);
+fn host_config(view: &View, origin: &Value, unified: bool) -> Value {
+    let given = &origin["HostConfig"];
+    let mut document = over(host::defaults(), given);
     let record = &view.record;
     let Some(object) = document.as_object_mut() else { return document };
     for name in host::OPTIONAL {
@@ -120,13 +131,30 @@ fn host_config(view: &View) -> Value {
         object.insert("NetworkMode".to_owned(), "bridge".into());
     }
     default("IpcMode", "private", object);
-    let cgroup = if record.host.cgroup_namespace == Some(Sharing::Host) { "host" } else { "private" };
+    let cgroup = match record.host.cgroup_namespace {
+        Some(Sharing::Host) => "host",
+        None if !unified => "host",
+        _ => "private",
+    };
     default("CgroupnsMode", cgroup, object);
     default("Runtime", "runc", object);
     if object.get("ShmSize").and_then(Value::as_u64) == Some(0) {
         object.insert("ShmSize".to_owned(), (64_u64 << 20).into());
     }
-    object.insert("LogConfig".to_owned(), log_config(view, &given));
+    // What clients say where they mean nothing.
+    for (key, nothing) in [("MemorySwappiness", -1), ("PidsLimit", 0)] {
+        if object.get(key).and_then(Value::as_i64) == Some(nothing) {
+            object.insert(key.to_owned(), Value::Null);
+        }
+    }
+    if let Some(bindings) = given.get("PortBindings").filter(|bindings| bindings.is_object()) {
+        object.insert("PortBindings".to_owned(), port_bindings(bindings));
+    }
+    let memory = object.get("Memory").and_then(Value::as_i64).unwrap_or_default();
+    if memory > 0 && object.get("MemorySwap") == Some(&json!(0)) {
+        object.insert("MemorySwap".to_owned(), (memory * 2).into());
+    }
+    object.insert("LogConfig".to_owned(), log_config(view, given));
     if record.host.privileged {
         object.insert("MaskedPaths".to_owned(), Value::Null);
         object.insert("ReadonlyPaths".to_owned(), Value::Null);
@@ -144,28 +172,40 @@ fn log_config(view: &View, given: &Value) -> Value {
 }
 
 /// What is mounted, but for what `Tmpfs` of `HostConfig` tells already.
-fn mounts(view: &View) -> Vec<Value> {
-    let given: Value = serde_json::from_str(&view.record.origin).unwrap_or_default();
+fn mounts(view: &View, origin: &Value) -> Vec<Value> {
     let told = |mount: &Mount| {
-        mount.kind == MountKind::Tmpfs && given.get("Tmpfs").is_some_and(|all| all.get(&mount.target).is_some())
+        mount.kind == MountKind::Tmpfs
+            && origin["HostConfig"].get("Tmpfs").is_some_and(|all| all.get(&mount.target).is_some())
     };
     view.record.mounts.iter().filter(|mount| !told(mount)).map(mount_point).collect()
 }
 
-fn config(view: &View) -> Value {
+/// Bindings with both of their fields.
+fn port_bindings(given: &Value) -> Value {
+    let text = |binding: &Value, key: &str| binding.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let whole = |binding: &Value| json!({"HostIp": text(binding, "HostIp"), "HostPort": text(binding, "HostPort")});
+    let ports = given.as_object().into_iter().flatten().map(|(port, bindings)| {
+        let bindings = bindings.as_array().map(|list| list.iter().map(whole).collect::<Vec<_>>());
+        (port.clone(), json!(bindings))
+    });
+    ports.collect::<Map<_, _>>().into()
+}
+
+fn config(view: &View, origin: &Value) -> Value {
     let config = &view.record.config;
     let empty = |_: &Port| json!({});
+    let is_attached = |place: usize| origin["Attach"][place] == json!(true);
     let mut document = json!({
         "Hostname": config.hostname,
         "Domainname": config.domainname,
         "User": config.user,
-        "AttachStdin": false,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdin": is_attached(0),
+        "AttachStdout": is_attached(1),
+        "AttachStderr": is_attached(2),
         "Tty": config.terminal,
         "OpenStdin": config.stdin_open,
         "StdinOnce": config.stdin_once,
-        "Env": config.env,
+        "Env": if config.env.is_empty() { Value::Null } else { json!(config.env) },
         "Cmd": config.cmd,
         "Image": view.record.image.as_ref().map(|image| image.name.clone()).unwrap_or_default(),
         "Volumes": if config.volumes.is_empty() { Value::Null } else { set(&config.volumes) },
@@ -229,14 +269,22 @@ pub(crate) fn mount_point(mount: &Mount) -> Value {
     document
 }
 
-/// A place in a network.
-pub(crate) fn endpoint(endpoint: &Endpoint) -> Value {
+/// A place in a network, with what was asked of it, which tells clients whether what is there is still what they want.
+fn endpoint(endpoint: &Endpoint, asked: Option<&EndpointRequest>) -> Value {
+    let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
+    let mut addresses = Map::new();
+    for (key, address) in asked.iter().flat_map(|asked| [("IPv4Address", &asked.ipv4), ("IPv6Address", &asked.ipv6)]) {
+        if !address.is_empty() {
+            addresses.insert(key.to_owned(), address.clone().into());
+        }
+    }
+    let options = asked.map(|asked| &asked.driver_options).filter(|options| !options.is_empty());
     json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": if endpoint.aliases.is_empty() { Value::Null } else { json!(endpoint.aliases) },
+        "IPAMConfig": if addresses.is_empty() { Value::Null } else { addresses.into() },
+        "Links": list(asked.map(|asked| asked.links.as_slice()).unwrap_or_default()),
+        "Aliases": list(&endpoint.aliases),
         "MacAddress": endpoint.mac_address,
-        "DriverOpts": null,
+        "DriverOpts": options,
         "NetworkID": endpoint.network_id,
         "EndpointID": endpoint.id,
         "Gateway": endpoint.gateway,
@@ -245,7 +293,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint) -> Value {
         "IPv6Gateway": endpoint.ipv6_gateway,
         "GlobalIPv6Address": endpoint.ipv6,
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
-        "DNSNames": if endpoint.dns_names.is_empty() { Value::Null } else { json!(endpoint.dns_names) },
+        "DNSNames": list(&endpoint.dns_names),
     })
 }
 
@@ -261,36 +309,26 @@ fn main_network(view: &View) -> &str {
 }
 
 /// All places of a container: those that it has, or, while it does not run, those that it is going to have.
-fn endpoints(view: &View) -> Map<String, Value> {
-    let state = &view.state;
+fn endpoints(view: &View, network_id: &dyn Fn(&str) -> String) -> Map<String, Value> {
+    let (state, network) = (&view.state, &view.record.network);
+    let asked = |name: &str| network.endpoints.iter().find(|asked| asked.network == name);
     let mut all: Map<String, Value> =
-        state.endpoints.iter().map(|(name, place)| (name.clone(), endpoint(place))).collect();
-    if all.is_empty() {
-        let asked = view.record.network.endpoints.iter().map(|asked| (asked.network.clone(), asked.aliases.clone()));
-        let main = main_network(view).to_owned();
-        for (name, aliases) in asked.chain([(main, Vec::new())]) {
-            if !name.is_empty() && !all.contains_key(&name) {
-                all.insert(name, endpoint(&Endpoint { aliases, ..Endpoint::default() }));
-            }
-        }
+        state.endpoints.iter().map(|(name, place)| (name.clone(), endpoint(place, asked(name)))).collect();
+    if !all.is_empty() {
+        return all;
     }
-    // What was asked for tells clients whether what is there is still what they want.
-    for asked in &view.record.network.endpoints {
-        let mut addresses = Map::new();
-        for (key, address) in [("IPv4Address", &asked.ipv4), ("IPv6Address", &asked.ipv6)] {
-            if !address.is_empty() {
-                addresses.insert(key.to_owned(), address.clone().into());
-            }
-        }
-        let place = all.get_mut(&asked.network).and_then(Value::as_object_mut);
-        if let (Some(place), false) = (place, addresses.is_empty()) {
-            place.insert("IPAMConfig".to_owned(), addresses.into());
-        }
+    let names = network.endpoints.iter().map(|asked| asked.network.as_str()).chain([main_network(view)]);
+    for name in names.filter(|name| !name.is_empty()) {
+        // Before it has run, nothing is decided.
+        let id = if state.started == 0 && state.error.is_empty() { String::new() } else { network_id(name) };
+        let aliases = asked(name).map(|asked| asked.aliases.clone()).unwrap_or_default();
+        let place = Endpoint { aliases, network_id: id, ..Endpoint::default() };
+        all.insert(name.to_owned(), endpoint(&place, asked(name)));
     }
     all
 }
 
-fn network_settings(view: &View) -> Value {
+fn network_settings(view: &View, network_id: &dyn Fn(&str) -> String) -> Value {
     let state = &view.state;
     let default = state.endpoints.get("bridge").cloned().unwrap_or_default();
     json!({
@@ -311,7 +349,7 @@ fn network_settings(view: &View) -> Value {
         "IPPrefixLen": default.ipv4_prefix,
         "IPv6Gateway": default.ipv6_gateway,
         "MacAddress": default.mac_address,
-        "Networks": endpoints(view),
+        "Networks": endpoints(view, network_id),
     })
 }
 
@@ -335,8 +373,9 @@ fn port_map(view: &View) -> Value {
 }
 
 /// One container in a list.
-pub(crate) fn summary(view: &View, now: i64, sizes: Option<Sizes>) -> Value {
+pub(crate) fn summary(view: &View, now: i64, network_id: &dyn Fn(&str) -> String, sizes: Option<Sizes>) -> Value {
     let (record, state) = (&view.record, &view.state);
+    let origin: Value = serde_json::from_str(&record.origin).unwrap_or_default();
     let words: Vec<String> = record
         .config
         .entrypoint
@@ -361,11 +400,13 @@ pub(crate) fn summary(view: &View, now: i64, sizes: Option<Sizes>) -> Value {
         "State": state.status.as_str(),
         "Status": status_text(view, now),
         "HostConfig": {"NetworkMode": mode},
-        "NetworkSettings": {"Networks": endpoints(view)},
-        "Mounts": mounts(view),
+        "NetworkSettings": {"Networks": endpoints(view, network_id)},
+        "Mounts": mounts(view, &origin),
     });
     if let (Some(sizes), Some(object)) = (sizes, document.as_object_mut()) {
-        object.insert("SizeRw".to_owned(), sizes.written.into());
+        if sizes.written != 0 {
+            object.insert("SizeRw".to_owned(), sizes.written.into());
+        }
         object.insert("SizeRootFs".to_owned(), sizes.all.into());
     }
     document

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gantry_engine::request::{Config, CreateContainer, EndpointRequest, Network};
 use gantry_model::image::Healthcheck;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::host::{HostConfig, network_mode};
 use super::{Set, nullable, words};
@@ -151,8 +151,32 @@ impl Health {
     }
 }
 
+/// What is kept of a body as it came: how the container stands on its host, and which streams were to be attached, which
+/// only clients care about.
+pub(crate) fn origin(body: &Value) -> Value {
+    let host = body.get("HostConfig").filter(|host| host.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let is_on = |key: &str| body.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let attached = ["AttachStdin", "AttachStdout", "AttachStderr"].map(is_on);
+    json!({"HostConfig": host, "Attach": attached})
+}
+
 impl CreateBody {
-    /// As the engine has it. `origin` is the body's `HostConfig` as it came.
+    /// What is accepted, and yet may not be what was meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.host_config.warnings()
+    }
+
+    /// The image that was asked for.
+    pub(crate) fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// Other containers that are to be known by names, `CONTAINER:ALIAS`.
+    pub(crate) fn links(&self) -> &[String] {
+        &self.host_config.links
+    }
+
+    /// As the engine has it, with what is kept of the body as it came.
     pub(crate) fn request(
         self,
         name: Option<String>,
@@ -180,6 +204,15 @@ impl CreateBody {
             links: host.links.clone(),
             mac_address: self.mac_address.clone(),
         };
+        let is_mac = |text: &str| {
+            let parts: Vec<&str> = text.split([':', '-']).collect();
+            parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok())
+        };
+        for text in [&self.mac_address].into_iter().chain(network.endpoints.iter().map(|asked| &asked.mac_address)) {
+            if !text.is_empty() && !is_mac(text) {
+                return Err(Failure::invalid(format!("invalid MAC address: {text}")));
+            }
+        }
         let platform = platform
             .filter(|text| !text.is_empty())
             .map(|text| text.parse().map_err(|error| Failure::invalid(format!("invalid platform {text:?}: {error}"))));

@@ -274,8 +274,8 @@ pub(crate) fn network_mode(text: &str) -> Outcome<NetworkMode> {
 }
 
 impl HostConfig {
-    /// As the engine has it.
-    pub(crate) fn host(&self) -> Outcome<Host> {
+    /// Refuses what nothing can be made of.
+    fn check(&self) -> Outcome<()> {
         if !matches!(self.isolation.as_str(), "" | "default") {
             return Err(Failure::invalid(format!(
                 "invalid isolation {:?}: Linux has only the default",
@@ -285,6 +285,27 @@ impl HostConfig {
         if !matches!(self.runtime.as_str(), "" | "runc" | "gantry" | "gantry-oci") {
             return Err(Failure::invalid(format!("unknown or invalid runtime name: {}", self.runtime)));
         }
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            let words = format!("Invalid value {score}, range for oom score adj is [-1000, 1000]");
+            return Err(Failure::invalid(words));
+        }
+        if let Some(swappiness) = self.limits.memory_swappiness.filter(|swappiness| !(-1..=100).contains(swappiness)) {
+            let words = format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100");
+            return Err(Failure::invalid(words));
+        }
+        if self.annotations.contains_key("") {
+            let words = "invalid Annotations: the empty string is not permitted as an annotation key";
+            return Err(Failure::invalid(words));
+        }
+        if let Some(host) = self.extra_hosts.iter().find(|host| !host.contains([':', '='])) {
+            return Err(Failure::invalid(format!("bad format for add-host: {host:?}")));
+        }
+        Ok(())
+    }
+
+    /// As the engine has it.
+    pub(crate) fn host(&self) -> Outcome<Host> {
+        self.check()?;
         let limits = &self.limits;
         Ok(Host {
             binds: self.binds.clone(),
@@ -332,13 +353,34 @@ impl HostConfig {
         })
     }
 
+    /// What is accepted, and yet may not be what was meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.limits.oom_kill_disable == Some(true) && self.limits.memory == 0 {
+            let words = "OOM killer is disabled for the container, but no memory limit is set, this can result in the \
+                         system running out of resources.";
+            warnings.push(words.to_owned());
+        }
+        if self.network_mode == "host" && !self.port_bindings.is_empty() {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
+        warnings
+    }
+
     /// The ports that are to be published.
     pub(crate) fn publish(&self) -> Outcome<Vec<Publish>> {
         let mut list = Vec::new();
         for (port, bindings) in &self.port_bindings {
             let port = port.parse().map_err(|_| Failure::invalid(format!("invalid port specification: {port:?}")))?;
+            let bindings = bindings.as_ref();
+            for number in bindings.into_iter().flatten().map(|binding| binding.host_port.as_str()) {
+                let (first, last) = number.split_once('-').unwrap_or((number, number));
+                if !number.is_empty() && (first.parse::<u16>().is_err() || last.parse::<u16>().is_err()) {
+                    return Err(Failure::invalid(format!("invalid port specification: {number:?}")));
+                }
+            }
             let none = vec![PortBinding::default()];
-            let bindings = bindings.as_ref().filter(|bindings| !bindings.is_empty()).unwrap_or(&none);
+            let bindings = bindings.filter(|bindings| !bindings.is_empty()).unwrap_or(&none);
             list.extend(bindings.iter().map(|binding| Publish {
                 port,
                 host_ip: binding.host_ip.clone(),
@@ -353,17 +395,17 @@ impl HostConfig {
 pub(crate) fn defaults() -> Value {
     json!({
         "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}},
-        "NetworkMode": "bridge", "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "NetworkMode": "bridge", "PortBindings": null, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": false, "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": null, "CapDrop": null,
-        "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": null, "GroupAdd": null,
+        "CgroupnsMode": "", "Dns": null, "DnsOptions": null, "DnsSearch": null, "ExtraHosts": null, "GroupAdd": null,
         "IpcMode": "private", "Cgroup": "", "Links": null, "OomScoreAdj": 0, "PidMode": "", "Privileged": false,
         "PublishAllPorts": false, "ReadonlyRootfs": false, "SecurityOpt": null, "UTSMode": "", "UsernsMode": "",
         "ShmSize": 67_108_864, "Runtime": "runc", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0,
-        "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": null,
+        "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": null, "BlkioDeviceReadBps": null, "BlkioDeviceWriteBps": null,
+        "BlkioDeviceReadIOps": null, "BlkioDeviceWriteIOps": null, "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": null, "DeviceCgroupRules": null,
         "DeviceRequests": null, "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false,
-        "PidsLimit": null, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+        "PidsLimit": null, "Ulimits": null, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
         "MaskedPaths": [
             "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
             "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"

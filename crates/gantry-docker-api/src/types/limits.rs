@@ -153,6 +153,7 @@ impl Limits {
             let words = "Minimum memory limit can not be less than memory reservation limit, see usage";
             return Err(Failure::invalid(words));
         }
+        self.processors()?;
         if self.nano_cpus > 0 && (self.cpu_period > 0 || self.cpu_quota > 0) {
             let other = if self.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
             let words = format!("Conflicting options: Nano CPUs and {other} cannot both be set");
@@ -191,6 +192,30 @@ impl Limits {
         })
     }
 
+    /// Refuses shares of processors that there cannot be.
+    fn processors(&self) -> Outcome<()> {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as i64;
+        if self.nano_cpus < 0 || self.nano_cpus > cpus * 1_000_000_000 {
+            let words = format!("Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available");
+            return Err(Failure::invalid(words));
+        }
+        if self.cpu_period != 0 && !(1000..=1_000_000).contains(&self.cpu_period) {
+            let words = "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)";
+            return Err(Failure::invalid(words));
+        }
+        if self.cpu_quota > 0 && self.cpu_quota < 1000 {
+            return Err(Failure::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
+        }
+        for (what, list) in [("cpus", &self.cpuset_cpus), ("mems", &self.cpuset_mems)] {
+            if !is_list(list) {
+                return Err(Failure::invalid(format!(
+                    "Invalid value {list} for cpuset {what}: invalid format: {list}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn block_io(&self) -> Outcome<Option<BlockIo>> {
         use gantry_model::oci::linux::{ThrottleDevice, WeightDevice};
         let numbers = |path: &str| {
@@ -223,4 +248,45 @@ impl Limits {
     }
 }
 
+/// Whether a text is empty or a list of numbers and ranges, as in `0-3,7`.
+fn is_list(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        matches!((first.parse::<u32>(), last.parse::<u32>()), (Ok(first), Ok(last)) if first <= last)
+    };
+    text.is_empty() || text.split(',').all(is_part)
+}
+
 type WeightDeviceAsked = WeightDevice;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        for (text, expect) in [("", true), ("0", true), ("0-3,7", true), ("3-0", false), ("x", false), ("0,", false)] {
+            assert_eq!(is_list(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let check = |document: &str, expect: &str| {
+            let limits: Limits = serde_json::from_str(document).unwrap();
+            let found = limits.resources().map_err(|failure| failure.message).err().unwrap_or_default();
+            assert!(found.starts_with(expect) && found.is_empty() == expect.is_empty(), "{document}: {found}");
+        };
+        check("{}", "");
+        check(r#"{"Memory":67108864,"CpuShares":2,"CpusetCpus":"0","PidsLimit":-1,"CpuQuota":-1}"#, "");
+        check(r#"{"Memory":1}"#, "Minimum memory limit allowed is 6MB");
+        check(r#"{"Memory":67108864,"MemorySwap":67000000}"#, "Minimum memoryswap limit");
+        check(r#"{"MemorySwap":67000000}"#, "You should always set the Memory limit");
+        check(r#"{"NanoCpus":-1}"#, "Range of CPUs is from 0.01 to ");
+        check(r#"{"NanoCpus":1000000,"CpuQuota":5000}"#, "Conflicting options: Nano CPUs and CPU Quota");
+        check(r#"{"CpuPeriod":5}"#, "CPU cfs period can not be less than 1ms");
+        check(r#"{"CpuQuota":5}"#, "CPU cfs quota can not be less than 1ms");
+        check(r#"{"CpusetCpus":"a"}"#, "Invalid value a for cpuset cpus: invalid format: a");
+        check(r#"{"BlkioWeightDevice":[{"Path":"/dev/null","Weight":10}]}"#, "no such block device: /dev/null");
+    }
+}

@@ -1,5 +1,6 @@
 //! The documents of the API.
 
+pub(crate) mod commit;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod host;
@@ -38,7 +39,10 @@ pub(crate) type Set = BTreeMap<String, Value>;
 
 /// Lays the given values over the defaults, by name; what the defaults do not have is left out.
 pub(crate) fn over(defaults: Value, given: &Value) -> Value {
-    let (Value::Object(mut all), Value::Object(given)) = (defaults, given) else { return given.clone() };
+    let (mut all, given) = match (defaults, given) {
+        (Value::Object(all), Value::Object(given)) => (all, given),
+        (defaults, _) => return defaults,
+    };
     for (key, value) in &mut all {
         if let Some(found) = given.get(key).filter(|found| !found.is_null()) {
             value.clone_from(found);
