@@ -94,7 +94,7 @@ fn monitors_that_are_killed() {
             assert_eq!((state.exit_code, state.pid, state.ports.len()), (255, 0, 0), "{state:?}");
             until("the policy acts", || {
                 let state = engine.container(&ids[1]).unwrap().state;
-                state.status == Status::Running && state.ports.len() == 1 && u64::from(state.restarts) > round
+                state.status == Status::Running && !state.ports.is_empty() && u64::from(state.restarts) > round
             })
             .await;
             until("it goes", || engine.container(&ids[2]).is_err()).await;

@@ -64,6 +64,10 @@ pub fn networks(found: &[Value], whole: bool) -> Vec<Value> {
 
 /// `2026-11-26T20:54:17.123456789Z` as Go prints a time.
 fn date(text: &str) -> String {
+    // What was never, by Go, lies before the times that are counted here.
+    if text == "0001-01-01T00:00:00Z" {
+        return "0001-01-01 00:00:00 +0000 UTC".to_owned();
+    }
     let Some(nanoseconds) = crate::times::nanoseconds(text) else { return text.to_owned() };
     let seconds = units::date(Some(nanoseconds.div_euclid(1_000_000_000) as i64));
     let part = format!("{:09}", nanoseconds.rem_euclid(1_000_000_000));
