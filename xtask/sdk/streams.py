@@ -239,13 +239,6 @@ def exec_no_such_command(s):
 
 
 @step
-def exec_twice(s):
-    made = s.low.exec_create("box", "true")
-    s.low.exec_start(made["Id"])
-    return refused(s.low.exec_start, made["Id"])
-
-
-@step
 def exec_paused(s):
     box = s.client.containers.get("box")
     box.pause()
