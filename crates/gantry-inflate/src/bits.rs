@@ -113,14 +113,9 @@ impl<R: Read> Bits<R> {
         self.at += count;
         Ok(count)
     }
-
-    /// What is read from.
-    pub fn reader(&self) -> &R {
-        &self.reader
-    }
 }
 
-/// Takes bits until there are at least 56. Where the last bytes are already near, nothing is taken.
+/// Takes bits until there are at least 56. Behind the last bytes there are zeros: [`Bits::check`] finds who used them.
 #[inline]
 pub fn refill(bytes: &Input, buffer: u64, count: u32, at: usize) -> (u64, u32, usize) {
     let word = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>).map_or(0, |word| u64::from_le_bytes(*word));

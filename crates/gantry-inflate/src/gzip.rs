@@ -46,11 +46,6 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// What is read from. More of it was read than was needed for what has been given.
-    pub fn get_ref(&self) -> &R {
-        self.input.reader()
-    }
-
     /// Unpacks a piece, if there is none.
     fn advance(&mut self) -> Result<()> {
         while self.window.given == self.window.end && !self.ended {

@@ -7,7 +7,6 @@ mod corpus;
 mod hostile;
 mod kit;
 mod live;
-mod measure;
 mod random;
 mod round;
 mod settle;
