@@ -17,7 +17,8 @@ def run_output(s):
 
 @step
 def run_output_both(s):
-    command = ["sh", "-c", "echo out; echo err >&2"]
+    # What is written at once to both has no order in the real engine.
+    command = ["sh", "-c", "echo out; sleep 0.3; echo err >&2"]
     return s.client.containers.run("busy:1", command, remove=True, stdout=True, stderr=True).splitlines()
 
 

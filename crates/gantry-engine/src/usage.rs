@@ -40,7 +40,7 @@ impl Engine {
     /// The processes of a container, with columns as `ps` has them for these options; none are `-ef`.
     pub async fn top(&self, asked: &str, options: &str) -> Result<Top> {
         let pids = self.pids(asked).await?;
-        let (options, now) = (options.to_owned(), self.now());
+        let (options, now) = (options.to_owned(), self.now().div_euclid(1_000_000_000));
         blocking(move || top(&pids, &options, now).map_err(|error| Error::Invalid(error.to_string()))).await
     }
 }

@@ -58,6 +58,26 @@ fn stop_kill_pause_exec() {
 }
 
 #[test]
+fn processes_are_told_with_the_times_that_they_have() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let id = engine.create(shell("while :; do sleep 0.05; done")).await.unwrap().id;
+        engine.start(&id).await.unwrap();
+        let state = engine.container(&id).unwrap().state;
+        let top = engine.top(&id, "-o pid,lstart,etime").await.unwrap();
+        assert_eq!(top.titles, ["PID", "STARTED", "ELAPSED"]);
+        let pid = state.pid.to_string();
+        let row = top.processes.iter().find(|row| row[0] == pid).unwrap();
+        let year = gantry_model::time::Moment::new(state.started).year.to_string();
+        // The zone of the host may have another year for some hours.
+        assert!(row[1].len() == 24 && row[1][20..22] == year[..2] && row[2].starts_with("00:"), "{row:?} {year}");
+        engine.remove(&id, RemoveOptions { force: true, volumes: false }).await.unwrap();
+        engine.close().await;
+    });
+}
+
+#[test]
 fn an_init_process_reaps_and_hands_on_signals() {
     in_own_network(|| async {
         let place = Place::new();
