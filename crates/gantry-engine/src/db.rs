@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -72,6 +73,8 @@ const CACHE: usize = 1 << 20;
 const GATHER: Duration = Duration::from_millis(40);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that are kept so that removals and ends can be written on a full disk.
+const RESERVE: u64 = 1 << 20;
 
 /// The database.
 pub(crate) struct Db {
@@ -88,7 +91,9 @@ impl Db {
         let rows = Rows(open(path)?);
         let found = read(&rows)?;
         let (jobs, queue) = channel();
-        let file = File { path: path.to_owned(), database: Some(rows.0) };
+        let reserve = path.with_extension("reserve");
+        let mut file = File { path: path.to_owned(), database: Some(rows.0), reserved: reserve.exists(), reserve };
+        file.set_aside();
         let thread = std::thread::Builder::new().name("database".to_owned());
         let thread = thread.spawn(move || serve(file, &queue)).context(|| "start a thread".to_owned())?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, found))
@@ -167,6 +172,9 @@ fn open(path: &Path) -> Result<Database> {
 struct File {
     path: PathBuf,
     database: Option<Database>,
+    /// A file whose space is given up for what has to be written on a full disk.
+    reserve: PathBuf,
+    reserved: bool,
 }
 
 /// Writes until nobody can ask any more.
@@ -202,7 +210,11 @@ fn serve(mut file: File, queue: &Receiver<Job>) {
                 _ => None,
             };
             let answer = match words {
-                Some(words) => result.replace(Err(Error::Conflict(words))).unwrap_or(Ok(())),
+                Some(words) => {
+                    let what = "write what was asked for at the same time".to_owned();
+                    let other = Error::Io { what, source: std::io::Error::other(words) };
+                    result.replace(Err(other)).unwrap_or(Ok(()))
+                }
                 None => Ok(()),
             };
             let _ = done.send(answer);
@@ -226,34 +238,66 @@ fn gather(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
 }
 
 impl File {
-    fn commit<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
-        let result = self.try_commit(rows);
-        if result.is_err() {
-            self.database = None;
+    fn commit<'a>(&mut self, rows: impl Iterator<Item = &'a Row> + Clone) -> Result<()> {
+        let mut result = self.try_commit(rows.clone());
+        // What has happened already, or makes room, does not wait for room.
+        let presses = |row: &Row| row.value.is_none() || row.table == Table::States;
+        if result.is_err() && rows.clone().any(presses) && self.give_up() {
+            result = self.try_commit(rows);
+        }
+        if result.is_ok() {
+            self.set_aside();
         }
         result
     }
 
-    fn try_commit<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
-        let fail = |error: redb::Error| Error::Database { action: "write", source: Box::new(error) };
-        let database = match &mut self.database {
-            Some(database) => database,
-            missing => missing.insert(open(&self.path)?),
-        };
-        let tx = database.begin_write().map_err(|error| fail(error.into()))?;
-        let mut any = false;
-        for row in rows {
-            any = true;
-            let mut table = tx.open_table(row.table.definition()).map_err(|error| fail(error.into()))?;
-            match &row.value {
-                Some(value) => table.insert(row.key.as_str(), value.as_slice()).map(drop),
-                None => table.remove(row.key.as_str()).map(drop),
-            }
-            .map_err(|error| fail(error.into()))?;
-        }
-        if !any {
-            return tx.abort().map_err(|error| fail(error.into()));
-        }
-        tx.commit().map_err(|error| fail(error.into()))
+    /// Gives up what was set aside; whether there was something.
+    fn give_up(&mut self) -> bool {
+        self.reserved = false;
+        std::fs::remove_file(&self.reserve).is_ok()
     }
+
+    /// Sets space aside, unless there is hardly any.
+    fn set_aside(&mut self) {
+        let free = || rustix::fs::statvfs(&self.path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        if self.reserved || free() < 16 * RESERVE {
+            return;
+        }
+        let made = std::fs::File::create(&self.reserve)
+            .and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).map_err(Into::into));
+        match made {
+            Ok(()) => self.reserved = true,
+            Err(error) => tracing::debug!("no space is set aside for a full disk: {error}"),
+        }
+    }
+
+    /// Writes rows. A file that has failed is opened anew the next time.
+    fn try_commit<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        commit(&database, rows)?;
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+fn commit<'a>(database: &Database, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
+    let fail = |error: redb::Error| Error::Database { action: "write", source: Box::new(error) };
+    let tx = database.begin_write().map_err(|error| fail(error.into()))?;
+    let mut any = false;
+    for row in rows {
+        any = true;
+        let mut table = tx.open_table(row.table.definition()).map_err(|error| fail(error.into()))?;
+        match &row.value {
+            Some(value) => table.insert(row.key.as_str(), value.as_slice()).map(drop),
+            None => table.remove(row.key.as_str()).map(drop),
+        }
+        .map_err(|error| fail(error.into()))?;
+    }
+    if !any {
+        return tx.abort().map_err(|error| fail(error.into()));
+    }
+    tx.commit().map_err(|error| fail(error.into()))
 }

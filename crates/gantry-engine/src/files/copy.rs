@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{extract, open_in, users};
+use super::{as_root_in, extract, open_in, users};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Result};
 
@@ -151,7 +151,8 @@ impl Engine {
             } else {
                 None
             };
-            extract::extract(root, &path, &mut archive, extract::Options { keep_kinds, owner, ids: tree.ids })
+            let options = extract::Options { keep_kinds, owner, ids: tree.ids };
+            as_root_in(tree.ids, || extract::extract(root, &path, &mut archive, options))
         })
         .await
     }

@@ -22,8 +22,15 @@ use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, openat2};
 use rustix::io::Errno;
+use rustix::process::{dumpable_behavior, set_dumpable_behavior};
+use rustix::thread::{
+    CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::error::{Context as _, Error, Result};
 
 /// Files of every container that its own are mounted on, from its root.
 pub(crate) const PLACES: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "sbin/gantry-init"];
@@ -51,6 +58,30 @@ impl Ids {
     fn outside(self, id: u32) -> Option<u32> {
         if id < self.count { self.first.checked_add(id) } else { None }
     }
+}
+
+/// Does something as who stands for root in a user namespace, with every right that this process has: on a mount that maps
+/// ids nobody else makes files. Without a user namespace it is just done.
+pub(crate) fn as_root_in<T: Send>(ids: Option<Ids>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some(ids) = ids else { return work() };
+    let what = || "become the root of a user namespace".to_owned();
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("files".to_owned()).spawn_scoped(scope, move || {
+            become_user(ids.first).context(what)?;
+            work()
+        });
+        thread.context(what)?.join().map_err(|_| Error::Closed)?
+    })
+}
+
+/// Makes files of this thread belong to somebody else; it keeps its capabilities.
+fn become_user(id: u32) -> Result<(), Errno> {
+    set_capabilities_secure_bits(capabilities_secure_bits()? | CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+    // The kernel says of a process that changes who it is that nobody may look at it.
+    let before = dumpable_behavior()?;
+    set_thread_res_gid(None, Gid::from_raw(id), None)?;
+    set_thread_res_uid(None, Uid::from_raw(id), None)?;
+    set_dumpable_behavior(before)
 }
 
 /// A path inside a root.

@@ -1,13 +1,17 @@
 //! Removing containers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::container::Status;
 use crate::db::{Row, Table};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::request::RemoveOptions;
 use crate::table::Container;
+
+/// The first and the longest pause before a removal is tried again.
+const PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 impl Engine {
     /// Removes a container.
@@ -74,11 +78,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a container that was to go with its end.
+    /// Removes a container that was to go with its end. Nobody asks for it again, so it is tried until it succeeds.
     pub(super) async fn remove_at_the_end(&self, container: &Arc<Container>) {
+        let Some(error) = self.try_to_remove(container).await else { return };
+        tracing::warn!("remove container {}, which is tried again: {error}", container.id);
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        self.spawn(async move {
+            let mut pause = PAUSE[0];
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE[1]);
+                // It may have been started, or have failed to, meanwhile.
+                if container.state().status.is_running() || engine.try_to_remove(&container).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Removes a container that was to go, and gives what is in the way of that and may be so no more later.
+    async fn try_to_remove(&self, container: &Arc<Container>) -> Option<Error> {
         match self.remove_stopped(container, true).await {
-            Err(error) if !error.is_missing() => tracing::warn!("remove container {}: {error}", container.id),
-            _ => {}
+            Err(error) if !error.is_missing() && error.kind() != Kind::Conflict => Some(error),
+            _ => None,
         }
     }
 }

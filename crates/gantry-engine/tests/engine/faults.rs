@@ -142,10 +142,19 @@ fn a_full_disk() {
         engine.start(&runs).await.unwrap();
         let rests = engine.create(shell("sleep 100")).await.unwrap().id;
         let goes = engine.create(shell("sleep 100")).await.unwrap().id;
+        let mut brief = shell("sleep 100");
+        brief.host.auto_remove = true;
+        let brief = engine.create(brief).await.unwrap().id;
+        engine.start(&brief).await.unwrap();
         let before: BTreeSet<_> = engine.containers().iter().map(|view| view.record.id.clone()).collect();
         // Nothing fits any more.
         fill(&root.join("filling"), 1 << 20);
         fill(&root.join("filling2"), 1 << 10);
+        // What makes room needs none.
+        engine.remove(&goes, FORCE).await.unwrap();
+        let gone = engine.wait(&brief, WaitFor::Removed).unwrap();
+        engine.kill(&brief, "KILL").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap().unwrap();
         for number in 0..3 {
             done_or_full("create", engine.create(shell("sleep 100")).await.map(|made| drop(made.id)));
             done_or_full(
@@ -164,16 +173,12 @@ fn a_full_disk() {
             let (out, err) = read(attached.unwrap()).await;
             assert!(out == "here\n" && (err.is_empty() || err.contains("No space")), "{out} {err}");
         }
-        let gone = done_or_full("remove", engine.remove(&goes, FORCE).await);
         assert_eq!(engine.container(&runs).unwrap().state.status, Status::Running);
         // There is space again.
         std::fs::remove_file(root.join("filling")).unwrap();
         std::fs::remove_file(root.join("filling2")).unwrap();
         for id in &before {
-            assert!(engine.container(id).is_ok() != (gone && *id == goes), "{id}");
-        }
-        if !gone {
-            engine.remove(&goes, FORCE).await.unwrap();
+            assert!(engine.container(id).is_ok() != [&goes, &brief].contains(&id), "{id}");
         }
         if engine.container(&rests).unwrap().state.status != Status::Running {
             engine.start(&rests).await.unwrap();

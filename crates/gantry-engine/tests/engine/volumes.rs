@@ -1,6 +1,8 @@
 //! Volumes and files of containers.
 
-use gantry_engine::request::{MountKind, MountRequest, RemoveOptions, WaitFor};
+use std::os::unix::fs::MetadataExt as _;
+
+use gantry_engine::request::{MountKind, MountRequest, RemoveOptions, UserNamespace, WaitFor};
 use gantry_engine::{ChangeKind, CreateVolume, Engine};
 use gantry_tar::Kind::{File, Link, Symlink};
 
@@ -333,6 +335,33 @@ fn volumes_with_options() {
             engine.remove_volume(name, false).await.unwrap();
         }
         assert!(host.join("copied").exists(), "what was bound is not removed");
+        engine.close().await;
+    });
+}
+
+/// What is copied into a volume belongs to the ids that the container has, whatever they are on the host.
+#[test]
+fn copies_into_volumes_of_user_namespaces() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let line = "while ! test -e /data/done; do sleep 0.05; done
+            stat -c %u:%g /data/a /data/a/copied /tmp/copied > /data/seen";
+        let mut request = shell(line);
+        request.host.user_namespace = UserNamespace::Auto;
+        request.host.mounts = vec![mount(MountKind::Volume, "data", "/data")];
+        let id = engine.create(request).await.unwrap().id;
+        let ended = engine.wait(&id, WaitFor::NextExit).unwrap();
+        engine.start(&id).await.unwrap();
+        for (path, name) in [("/tmp", "copied"), ("/data", "a/copied"), ("/data", "done")] {
+            engine.extract(&id, path, archive_of(name, 5, b"data"), false, false).await.unwrap();
+        }
+        assert_eq!(ended.await.unwrap().code, 0);
+        let data = std::path::PathBuf::from(&engine.volume("data").unwrap().mountpoint);
+        assert_eq!(std::fs::read_to_string(data.join("seen")).unwrap(), "0:0\n5:5\n5:5\n");
+        let found = std::fs::metadata(data.join("a/copied")).unwrap();
+        assert_eq!((found.uid(), found.gid()), (5, 5));
+        engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
         engine.close().await;
     });
 }
