@@ -176,7 +176,9 @@ fn unique<'a>(views: impl Iterator<Item = &'a View>) {
             assert!(addresses.insert(endpoint.ipv4.clone()), "{} is given twice", endpoint.ipv4);
         }
         for port in &view.state.ports {
-            assert!(ports.insert(port.host_port), "port {} is given twice", port.host_port);
+            // The same number of IPv4 and of IPv6 is one for each.
+            let (ip, number) = (&port.host_ip, port.host_port);
+            assert!(ports.insert((ip.clone(), number)), "port {number} of {ip} is given twice");
         }
         let name = &view.record.name;
         // Of each, one of IPv4 and one of IPv6, where the host has that.

@@ -102,17 +102,19 @@ fn run_and_kill(place: &Place, seed: u64, expected: &mut Expected) {
 #[test]
 #[ignore = "it takes minutes, and has not passed often enough yet: run it by its name"]
 fn killed_at_any_moment_it_loses_and_leaks_nothing() {
-    in_own_network(|| async {
+    // Made here, it is cleared when all tasks of the engine have ended, however the test does.
+    let place = Place::new();
+    let place = &place;
+    in_own_network(|| async move {
         let (seed, begun) = (seed(), Instant::now());
-        let place = Place::new();
         let engine = place.open().await;
         let network = CreateNetwork { name: NETWORK.to_owned(), ..CreateNetwork::default() };
         engine.create_network(network).await.unwrap();
         engine.close().await;
-        let (before, namespaces) = (leaks::count(&place), leaks::namespaces());
+        let (before, namespaces) = (leaks::count(place), leaks::namespaces());
         let mut expected = Expected::default();
         for kill in 0..KILLS {
-            run_and_kill(&place, seed.wrapping_add(kill), &mut expected);
+            run_and_kill(place, seed.wrapping_add(kill), &mut expected);
             let engine = place.open().await;
             expected.verify(&engine, kill).await;
             engine.close().await;
@@ -131,7 +133,7 @@ fn killed_at_any_moment_it_loses_and_leaks_nothing() {
             engine.remove_volume(&volume.name, false).await.unwrap();
         }
         engine.close().await;
-        leaks::settled(&place, &before).await;
+        leaks::settled(place, &before).await;
         assert_eq!(leaks::namespaces(), namespaces);
         let engine = place.open().await;
         engine.remove_network(NETWORK).await.unwrap();
