@@ -42,7 +42,7 @@ impl Engine {
     pub async fn attach(&self, asked: &str, streams: Streams) -> Result<Attached> {
         let container = self.find(asked)?;
         // Not while it is being started: then there is no saying who passes the client on.
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         let (socket, theirs) = pair()?;
         let terminal = container.record().config.terminal;
         if container.state().status.is_running() {

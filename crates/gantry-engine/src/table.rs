@@ -100,6 +100,17 @@ impl Container {
         self.moment.subscribe()
     }
 
+    /// Whether it was removed.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.moment.borrow().gone
+    }
+
+    /// Waits for its life. Whoever had it may have removed the container: what was written of it then would bring it back.
+    pub(crate) async fn hold(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let life = self.life.lock().await;
+        if self.is_gone() { Err(Error::NoSuch("container", self.id.clone())) } else { Ok(life) }
+    }
+
     /// A number for what is planned now; a later call makes it void.
     pub(crate) fn next_turn(&self) -> u64 {
         let mut turn = lock(&self.turn);

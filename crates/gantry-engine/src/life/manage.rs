@@ -112,7 +112,7 @@ impl Engine {
     /// Freezes a container.
     pub async fn pause(&self, asked: &str) -> Result<()> {
         let container = self.find(asked)?;
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         match container.state().status {
             Status::Running => {}
             Status::Paused => return Err(Error::Conflict(format!("Container {} is already paused", container.id))),
@@ -129,7 +129,7 @@ impl Engine {
     /// Thaws a container.
     pub async fn unpause(&self, asked: &str) -> Result<()> {
         let container = self.find(asked)?;
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         if container.state().status != Status::Paused {
             return Err(Error::Conflict(format!("Container {} is not paused", container.id)));
         }
@@ -154,7 +154,7 @@ impl Engine {
             return Err(Error::Invalid("Neither old nor new names may be empty".to_owned()));
         }
         names::check("container", name)?;
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         let old = container.record();
         if old.name == name {
             let words = "Renaming a container with the same name as its current name";
@@ -175,7 +175,7 @@ impl Engine {
     /// Changes limits or the restart policy.
     pub async fn update(&self, asked: &str, update: Update) -> Result<Vec<String>> {
         let container = self.find(asked)?;
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         let mut record = (*container.record()).clone();
         if let Some(restart) = update.restart {
             if record.host.auto_remove && restart != Restart::No {
@@ -203,6 +203,9 @@ impl Engine {
     /// after what its end writes.
     async fn rest(&self, container: &Arc<Container>) -> Result<()> {
         let state = container.change(|state| state.stopped_by_hand = true);
+        if container.is_gone() {
+            return Ok(());
+        }
         if container.record().host.restart == Restart::No {
             self.keep_state(container);
             return Ok(());

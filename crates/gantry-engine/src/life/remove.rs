@@ -40,11 +40,8 @@ impl Engine {
 
     /// Removes a container that does not run.
     async fn remove_stopped(&self, container: &Arc<Container>, volumes: bool) -> Result<()> {
-        let life = container.life.lock().await;
+        let life = container.hold().await?;
         let before = container.state().status;
-        if container.watch().borrow().gone {
-            return Err(Error::NoSuch("container", container.id.clone()));
-        }
         if before == Status::Removing {
             let words = format!("removal of container {} is already in progress", container.record().name);
             return Err(Error::Conflict(words));

@@ -39,7 +39,7 @@ impl Engine {
     /// Starts a container, or lets it go on from a checkpoint.
     pub(crate) async fn start_with(&self, asked: &str, checkpoint: Option<Restore>) -> Result<()> {
         let container = self.find(asked)?;
-        let life = container.life.lock().await;
+        let life = container.hold().await?;
         match container.state().status {
             Status::Running => return Err(Error::NotModified(format!("container {asked} is running"))),
             Status::Paused => {

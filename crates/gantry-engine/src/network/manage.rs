@@ -213,7 +213,7 @@ impl Engine {
     pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
         let record = self.0.networks.find(network)?;
         let container = self.find(container)?;
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         let old = container.record();
         if matches!(old.network.mode, NetworkMode::Host | NetworkMode::Container(_)) || record.name() == HOST {
             let words = "container sharing network namespace with another container or host cannot be connected to any other network";
@@ -283,7 +283,7 @@ impl Engine {
             Err(error) if force && error.is_missing() => return Ok(()),
             found => found?,
         };
-        let _life = container.life.lock().await;
+        let _life = container.hold().await?;
         let old = container.record();
         if old.network.mode == NetworkMode::Host && record.name() == HOST {
             return Err(Error::Conflict(

@@ -1,7 +1,9 @@
 //! From the making of a container to its removal.
 
 use gantry_engine::container::Status;
-use gantry_engine::request::{CreateExec, RemoveOptions, StopOptions, Streams, WaitFor};
+use gantry_engine::request::{
+    CreateContainer, CreateExec, EndpointRequest, RemoveOptions, StopOptions, Streams, Update, WaitFor,
+};
 
 use crate::kit::{Place, in_own_network, read, run, shell};
 
@@ -102,6 +104,37 @@ fn an_init_process_reaps_and_hands_on_signals() {
         assert_eq!(engine.container(&id).unwrap().state.exit_code, 5);
         assert_eq!(read(attached).await.0, "2\ngot\n");
         engine.remove(&id, RemoveOptions::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_removed_is_not_brought_back_by_what_waited_for_it() {
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        let id = engine.create(shell("true")).await.unwrap().id;
+        let endpoint = EndpointRequest::default();
+        // The removal is asked for first; the others find the container, and wait until it is done.
+        let (removed, renamed, updated, connected, started) = tokio::join!(
+            engine.remove(&id, RemoveOptions::default()),
+            engine.rename(&id, "another"),
+            engine.update(&id, Update::default()),
+            engine.connect("bridge", &id, endpoint),
+            engine.start(&id),
+        );
+        removed.unwrap();
+        for (what, done) in
+            [("rename", renamed), ("update", updated.map(drop)), ("connect", connected), ("start", started)]
+        {
+            assert!(done.as_ref().is_err_and(gantry_engine::Error::is_missing), "{what}: {done:?}");
+        }
+        let name = Some("another".to_owned());
+        let next = engine.create(CreateContainer { name, ..shell("true") }).await.unwrap().id;
+        engine.remove(&next, RemoveOptions::default()).await.unwrap();
+        engine.close().await;
+        let engine = place.open().await;
+        assert_eq!(engine.containers(), []);
+        engine.close().await;
     });
 }
 
