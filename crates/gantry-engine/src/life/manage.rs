@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_model::oci::state::Status as Kernel;
+
 use crate::container::{Record, Status};
 use crate::db::{Row, Table};
 use crate::engine::Engine;
@@ -218,8 +220,10 @@ impl Engine {
         let id = container_id(&container.id)?;
         let sent = self.runtime(move |runtime| Ok(runtime.kill(&id, signal, false)?)).await;
         match sent {
-            // It has ended meanwhile.
-            Err(Error::Runtime(gantry_runtime::Error::NotFound(_))) => Ok(()),
+            // It has ended meanwhile, and may not be cleared up after yet.
+            Err(Error::Runtime(
+                gantry_runtime::Error::NotFound(_) | gantry_runtime::Error::Status { status: Kernel::Stopped, .. },
+            )) => Ok(()),
             other => other,
         }?;
         // A frozen process dies only when it is thawed.

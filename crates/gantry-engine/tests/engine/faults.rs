@@ -8,7 +8,7 @@ use gantry_engine::container::Status;
 use gantry_engine::logs::Query;
 use gantry_engine::request::{
     CreateContainer, CreateExec, DeviceMapping, MountKind, MountRequest, Network, NetworkMode, Publish, RemoveOptions,
-    Restart, WaitFor,
+    Restart, StopOptions, WaitFor,
 };
 use gantry_engine::{CreateVolume, Engine, Error};
 
@@ -104,6 +104,40 @@ fn monitors_that_are_killed() {
         }
         engine.remove_volume("faulty", false).await.unwrap();
         settled(&place, &before).await;
+        engine.close().await;
+    });
+}
+
+/// A container may end by itself in the moment in which it is killed or removed: its process has ended, and its monitor has
+/// not got to it yet.
+#[test]
+fn what_has_just_ended_can_be_killed_and_removed() {
+    use rustix::process::{Pid, Signal, kill_process};
+    in_own_network(|| async {
+        let place = Place::new();
+        let engine = place.open().await;
+        for stopped in [false, true] {
+            let id = engine.create(shell("sleep 100")).await.unwrap().id;
+            engine.start(&id).await.unwrap();
+            let monitor = monitor_of(&place, &id).expect("it has a monitor");
+            kill_process(monitor, Signal::STOP).unwrap();
+            let pid = engine.container(&id).unwrap().state.pid;
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            until("the process ends", || !Path::new(&format!("/proc/{pid}/root/bin")).exists()).await;
+            let later = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                kill_process(monitor, Signal::CONT).unwrap();
+            };
+            if stopped {
+                let (done, ()) = tokio::join!(engine.stop(&id, StopOptions::default()), later);
+                done.unwrap();
+                engine.remove(&id, FORCE).await.unwrap();
+            } else {
+                let (done, ()) = tokio::join!(engine.remove(&id, FORCE), later);
+                done.unwrap();
+            }
+        }
+        assert_eq!(engine.containers(), []);
         engine.close().await;
     });
 }

@@ -90,7 +90,7 @@ impl Runtime {
         let record = directory.record()?.ok_or_else(|| Error::NotFound(id.to_string()))?;
         // The kernel ends what is in the container's PID namespace with its first process; without one of its own, what
         // the container started would live on.
-        let all = all_asked || signal == KILL && shares_pids(&directory.config()?);
+        let all = all_asked || signal == KILL && shares_pids(&still_there(id, directory.config())?);
         if all && record.cgroup.exists() {
             return Ok(record.cgroup.kill_all(signal)?);
         }
@@ -103,7 +103,11 @@ impl Runtime {
             return Err(Error::Status { action: "kill", id: id.to_string(), status });
         }
         let process = record.process().ok_or_else(stopped)?;
-        gantry_sys::misc::pidfd_send_signal(process.as_fd(), signal).context(|| format!("signal container {id}"))?;
+        match gantry_sys::misc::pidfd_send_signal(process.as_fd(), signal) {
+            // It has been reaped meanwhile.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => return Err(stopped()),
+            sent => sent.context(|| format!("signal container {id}"))?,
+        }
         // A frozen process dies only once it thaws.
         if signal == KILL && status == Status::Paused {
             record.cgroup.thaw()?;
@@ -269,6 +273,16 @@ fn class_of(id: &ContainerId, spec: &Spec) -> Option<Class> {
     };
     let counted = if rdt.enable_monitoring { format!("{path}/mon_groups/{id}") } else { path.clone() };
     Some(Class { base, path, counted })
+}
+
+/// What was read of a container: it may have been removed since it was found.
+fn still_there<T>(id: &ContainerId, read: Result<T>) -> Result<T> {
+    match read {
+        Err(Error::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::NotFound(id.to_string()))
+        }
+        read => read,
+    }
 }
 
 /// Whether a container's processes are in a PID namespace that is not its own.
