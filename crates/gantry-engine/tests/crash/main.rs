@@ -100,7 +100,6 @@ fn run_and_kill(place: &Place, seed: u64, expected: &mut Expected) {
 }
 
 #[test]
-#[ignore = "it takes minutes, and has not passed often enough yet: run it by its name"]
 fn killed_at_any_moment_it_loses_and_leaks_nothing() {
     // Made here, it is cleared when all tasks of the engine have ended, however the test does.
     let place = Place::new();
