@@ -22,6 +22,8 @@ use crate::table::{Container, lock};
 
 /// How long one that has ended is remembered.
 const KEEP: Duration = Duration::from_secs(300);
+/// The exit status of one that could not be started, for whatever reason: that of Docker.
+const NOT_EXECUTED: i32 = 126;
 
 /// Where a further process is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Engine {
     /// Says what a further process is to be; it is not started yet. Returns its id.
     pub fn create_exec(&self, asked: &str, request: CreateExec) -> Result<String> {
         let container = self.find(asked)?;
-        check_running(&container)?;
+        check_running(&container, asked)?;
         if request.args.first().is_none_or(String::is_empty) {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         }
@@ -116,7 +118,7 @@ impl Engine {
     pub async fn start_exec(&self, id: &str, detached: bool, size: Option<(u16, u16)>) -> Result<Option<Attached>> {
         let exec = self.find_exec(id)?;
         let container = &exec.container;
-        check_running(container)?;
+        check_running(container, &container.id)?;
         let first = exec.state.send_if_modified(|state| !std::mem::replace(&mut state.started, true));
         if !first {
             return Err(Error::Conflict(format!("exec {id} has already run")));
@@ -126,10 +128,12 @@ impl Engine {
         let action = format!("exec_start: {}", exec.request.args.join(" "));
         self.tell_of(container, &action, &[("execID", exec.id.clone())]);
         if let Err(error) = self.run_exec(&exec, theirs, size).await {
-            let code = if let Error::Start { code, .. } = &error { *code } else { 126 };
-            exec.state.send_modify(|state| state.exit_code = Some(code));
+            exec.state.send_modify(|state| state.exit_code = Some(NOT_EXECUTED));
             self.forget(&exec);
-            return Err(error);
+            return Err(match error {
+                Error::Start { cause, .. } => Error::Start { cause: refused(&cause), code: NOT_EXECUTED },
+                other => other,
+            });
         }
         Ok(client.map(|socket| Attached { socket, terminal: exec.request.terminal }))
     }
@@ -233,17 +237,46 @@ impl Engine {
     }
 }
 
-fn check_running(container: &Container) -> Result<()> {
+/// What is said of a process that could not be started. Clients and scripts look for these words: the program's cause
+/// between those that Docker has around it.
+fn refused(cause: &str) -> String {
+    let cause = match cause.split_once(": ") {
+        // The step is told by the cause itself.
+        Some((step, rest)) if step.starts_with("find program ") || step.starts_with("exec [") => rest,
+        _ => cause,
+    };
+    format!("OCI runtime exec failed: exec failed: unable to start container process: {cause}: unknown")
+}
+
+/// Refuses what does not run. `asked` is what it was asked for by.
+fn check_running(container: &Container, asked: &str) -> Result<()> {
     match container.state().status {
         Status::Running => Ok(()),
         Status::Paused => {
-            let id = &container.id;
-            Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec")))
+            Err(Error::Conflict(format!("Container {asked} is paused, unpause the container before exec")))
         }
         Status::Restarting => {
             let id = &container.id;
             Err(Error::Conflict(format!("Container {id} is restarting, wait until the container is running")))
         }
         _ => Err(Error::Conflict(format!("container {} is not running", container.id))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_what_cannot_be_started() {
+        let check = |cause: &str, expect: &str| {
+            let whole = "OCI runtime exec failed: exec failed: unable to start container process: ";
+            assert_eq!(refused(cause), format!("{whole}{expect}: unknown"), "{cause}");
+        };
+        let missing = "exec: \"x\": executable file not found in $PATH";
+        check(&format!("find program x: {missing}"), missing);
+        check("find program a: b: exec: \"a: b\": permission denied", "b: exec: \"a: b\": permission denied");
+        let directory = "chdir to cwd (\"/none\") set in config.json failed: no such file or directory";
+        check(directory, directory);
     }
 }
