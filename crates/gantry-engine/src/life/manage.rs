@@ -30,7 +30,7 @@ impl Record {
 }
 
 impl Engine {
-    /// Sends a signal to a container's process.
+    /// Sends a signal to a container's process. One that nothing survives is waited for: whoever asks next finds the end.
     pub async fn kill(&self, asked: &str, signal: &str) -> Result<()> {
         let container = self.find(asked)?;
         let number = if signal.is_empty() { KILL } else { signal_number(signal)? };
@@ -44,9 +44,10 @@ impl Engine {
             let _life = container.life.lock().await;
             self.rest(&container).await?;
         }
+        let ended = Self::until_ended(&container);
         self.send(&container, number).await?;
         self.tell_of(&container, "kill", &[("signal", number.to_string())]);
-        Ok(())
+        if number == KILL { dead(&container, ended).await } else { Ok(()) }
     }
 
     /// Stops a container: asks it to end, and kills it if it does not.
@@ -253,10 +254,7 @@ impl Engine {
         }
         let ended = Self::until_ended(container);
         self.send(container, KILL).await?;
-        tokio::time::timeout(DEATH, ended).await.map_err(|_| {
-            let seconds = DEATH.as_secs();
-            Error::Conflict(format!("container {} was killed and has not ended within {seconds} seconds", container.id))
-        })
+        dead(container, ended).await
     }
 
     /// Waits until a container does not run.
@@ -267,6 +265,14 @@ impl Engine {
             let _ = watch.wait_for(|moment| moment.gone || !moment.state.status.is_running()).await;
         }
     }
+}
+
+/// Waits for the end of a container that was killed, and not for ever.
+async fn dead(container: &Container, ended: impl Future<Output = ()>) -> Result<()> {
+    tokio::time::timeout(DEATH, ended).await.map_err(|_| {
+        let seconds = DEATH.as_secs();
+        Error::Conflict(format!("container {} was killed and has not ended within {seconds} seconds", container.id))
+    })
 }
 
 /// The signal that asks a container to end.

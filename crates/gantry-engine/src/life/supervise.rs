@@ -9,6 +9,7 @@ use gantry_model::monitor::Exit;
 use crate::container::Status;
 use crate::db::{Row, Table};
 use crate::engine::Engine;
+use crate::health;
 use crate::monitor::{self, Connection};
 use crate::restart;
 use crate::table::Container;
@@ -54,6 +55,10 @@ impl Engine {
         container.ended(|state| {
             state.status = if again { Status::Restarting } else { Status::Exited };
             (state.pid, state.exit_code, state.oom_killed, state.finished) = (0, code, exit.oom, finished);
+            if let Some(health) = &mut state.health {
+                // Nothing serves any more, whatever the last check found. Clients know it so of Docker.
+                health::UNHEALTHY.clone_into(&mut health.status);
+            }
         });
         if exit.oom {
             self.tell_of(container, "oom", &[]);
