@@ -41,6 +41,9 @@ pub enum Error {
     /// A file that is not there.
     #[error("{0}")]
     NoFile(String),
+    /// A driver that is not there, in the words for plugins.
+    #[error("{0}")]
+    NoDriver(String),
     /// A volume that is not there.
     #[error("get {0}: no such volume")]
     NoVolume(String),
@@ -142,7 +145,9 @@ impl Error {
         use gantry_images::Error as Image;
         use gantry_net::Error as Net;
         match self {
-            Self::NoSuch(..) | Self::NoFile(_) | Self::NoNetwork(_) | Self::NoVolume(_) => Kind::NotFound,
+            Self::NoSuch(..) | Self::NoFile(_) | Self::NoNetwork(_) | Self::NoDriver(_) | Self::NoVolume(_) => {
+                Kind::NotFound
+            }
             Self::Image(error) if error.is_not_found() => Kind::NotFound,
             Self::Ambiguous(..)
             | Self::InvalidName(..)

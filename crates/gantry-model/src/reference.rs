@@ -164,15 +164,15 @@ impl FromStr for Reference {
             None => (rest, None),
         };
         let (registry, repository) = split_registry(name);
-        if repository.bytes().any(|c| c.is_ascii_uppercase()) {
-            return Err(InvalidReference::Uppercase(cut(repository)));
-        }
         let official = registry.is_none_or(|r| r == DEFAULT_REGISTRY || r == "index.docker.io");
         let full = if official && !repository.contains('/') && !repository.is_empty() {
             format!("{OFFICIAL}{repository}")
         } else {
             repository.to_owned()
         };
+        if full.bytes().any(|c| c.is_ascii_uppercase()) {
+            return Err(InvalidReference::Uppercase(cut(&full)));
+        }
         Self::new(registry.unwrap_or(DEFAULT_REGISTRY), &full, tag, digest)
     }
 }

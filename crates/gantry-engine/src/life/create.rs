@@ -62,6 +62,9 @@ impl Engine {
             record.host.log.options.extend(own);
             record.host.log.driver = self.default_log_driver();
         }
+        for place in &record.network.endpoints {
+            self.0.networks.check_addresses(place)?;
+        }
         logs::plan(&record.host.log, &self.default_log())?;
         // What makes no sense is said now, and not when it is started.
         spec::build(&bundle::settings(&record, &Found::default())?, &self.place(&record))?;
@@ -130,7 +133,9 @@ impl Engine {
             if !["ro", "rw", "z", "Z"].contains(&mode) {
                 return Err(Error::Invalid(format!("invalid mode: {mode}")));
             }
-            others.push((self.find(other)?.record().mounts.clone(), mode == "ro"));
+            // Not as what is missing itself: clients would take that for the image, and pull it.
+            let other = self.find(other).map_err(|error| Error::Invalid(error.to_string()))?;
+            others.push((other.record().mounts.clone(), mode == "ro"));
         }
         let planned = plan::all(&record.host, &record.config.volumes, &others)?;
         let mut made = Vec::new();

@@ -110,7 +110,8 @@ impl Engine {
         let named = |network: &NetworkRecord| network.name() != DEFAULT;
         let endpoints: Vec<_> =
             plan.endpoints.iter().map(|(network, endpoint)| (endpoint.clone(), named(network))).collect();
-        let gateway = plan.endpoints.first().and_then(|(_, endpoint)| endpoint.gateway.parse().ok());
+        let bridge = plan.endpoints.first().and_then(|(network, _)| network.spec.as_ref());
+        let gateway = bridge.and_then(|spec| spec.subnet(true)).and_then(|subnet| subnet.gateway);
         let upstreams = host_files(&self.root_dir(&record.id), record, &endpoints, links.clone(), gateway)?;
         self.listen(container, &netns, plan, links, upstreams)?;
         Ok(Joined {

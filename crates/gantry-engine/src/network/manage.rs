@@ -32,12 +32,18 @@ mod option {
     ];
 }
 
+/// What is said to whoever wants to put a container into the host's network, or to take it out.
+const HOST_IS_FIXED: &str = "container cannot be disconnected from host network or connected to host network";
+
 impl Engine {
     /// Makes a network.
     ///
     /// # Errors
     /// The name is taken, a subnet overlaps with another, or something is asked for that there is not.
     pub async fn create_network(&self, request: CreateNetwork) -> Result<String> {
+        if request.name.trim().is_empty() {
+            return Err(Error::Invalid(format!("invalid name: {}", request.name)));
+        }
         names::check("network", &request.name).map_err(|_| {
             Error::Invalid(format!(
                 "invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
@@ -68,7 +74,7 @@ impl Engine {
         let spec = match request.driver.as_str() {
             "bridge" => Some(self.bridge_of(&id, &request).await?),
             "host" | "null" => None,
-            other => return Err(Error::NoSuch("plugin", format!("plugin {other:?} not found"))),
+            other => return Err(Error::NoDriver(format!("plugin {other:?} not found"))),
         };
         let record = NetworkRecord { id, created: self.now(), request, spec };
         let _changing = self.0.networks.changing.read().await;
@@ -215,7 +221,10 @@ impl Engine {
         let container = self.find(container)?;
         let _life = container.hold().await?;
         let old = container.record();
-        if matches!(old.network.mode, NetworkMode::Host | NetworkMode::Container(_)) || record.name() == HOST {
+        if record.name() == HOST {
+            return Err(Error::Invalid(HOST_IS_FIXED.to_owned()));
+        }
+        if matches!(old.network.mode, NetworkMode::Host | NetworkMode::Container(_)) {
             let words = "container sharing network namespace with another container or host cannot be connected to any other network";
             return Err(Error::Invalid(words.to_owned()));
         }
@@ -231,6 +240,7 @@ impl Engine {
             return Err(Error::Forbidden(format!("endpoint with name {} already exists in network {name}", old.name)));
         }
         let request = EndpointRequest { network: record.name().to_owned(), ..request };
+        self.0.networks.check_addresses(&request)?;
         if main.is_none() {
             new.network.mode = NetworkMode::Named(record.name().to_owned());
         }
@@ -286,9 +296,7 @@ impl Engine {
         let _life = container.hold().await?;
         let old = container.record();
         if old.network.mode == NetworkMode::Host && record.name() == HOST {
-            return Err(Error::Conflict(
-                "container cannot be disconnected from host network or connected to host network".to_owned(),
-            ));
+            return Err(Error::Conflict(HOST_IS_FIXED.to_owned()));
         }
         let is_it = |name: &str| self.0.networks.find(name).is_ok_and(|other| other.id == record.id);
         let mut new = (*old).clone();

@@ -16,6 +16,20 @@ use super::join::Plan;
 use super::{DEFAULT, HOST, NONE, NetworkRecord, Networks};
 
 impl Networks {
+    /// Refuses addresses that a network does not give. One that is not there is missed when the container starts.
+    pub(crate) fn check_addresses(&self, request: &EndpointRequest) -> Result<()> {
+        let Ok(network) = self.find(&request.network) else { return Ok(()) };
+        let asked = [&request.ipv4, &request.ipv6].into_iter().filter(|address| !address.is_empty());
+        let faults = faults(&network, &asked.map(String::as_str).collect::<Vec<_>>());
+        let list = match &faults[..] {
+            [] => return Ok(()),
+            [fault] => fault.clone(),
+            _ => faults.iter().map(|fault| format!("* {fault}")).collect::<Vec<_>>().join("\n"),
+        };
+        let name = network.name();
+        Err(Error::Invalid(format!("invalid config for network {name}: invalid endpoint settings:\n{list}")))
+    }
+
     /// Takes addresses for a container, and plans its places.
     pub(super) fn plan(&self, record: &Record) -> Result<Plan> {
         let mut plan = Plan { endpoints: Vec::new(), plans: Vec::new() };
@@ -60,7 +74,9 @@ impl Networks {
         for address in self.take_addresses(&network, request)? {
             let subnet = spec.subnet(address.is_ipv4());
             let prefix = subnet.map_or(0, |subnet| subnet.cidr.prefix());
-            let leads = subnet.and_then(|subnet| subnet.gateway).map(|gateway| gateway.to_string()).unwrap_or_default();
+            // Out of an internal network nothing leads.
+            let leads = subnet.and_then(|subnet| subnet.gateway).filter(|_| !spec.internal);
+            let leads = leads.map(|gateway| gateway.to_string()).unwrap_or_default();
             if address.is_ipv4() {
                 (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.gateway) = (address.to_string(), prefix, leads);
             } else {
@@ -75,9 +91,9 @@ impl Networks {
         };
         endpoint.mac_address = mac.to_string();
         if network.name() != DEFAULT {
-            let own = [record.name.clone(), record.id[..12].to_owned()];
-            let more = request.aliases.iter().cloned().chain([record.config.hostname.clone()]);
-            for name in own.into_iter().chain(more) {
+            let aliases = request.aliases.iter().cloned();
+            let own = [record.id[..12].to_owned(), record.config.hostname.clone()];
+            for name in [record.name.clone()].into_iter().chain(aliases).chain(own) {
                 if !endpoint.dns_names.contains(&name) {
                     endpoint.dns_names.push(name);
                 }
@@ -202,4 +218,26 @@ pub(super) fn requests(record: &Record) -> Vec<(String, EndpointRequest)> {
     let others = asked.iter().filter(|one| one.network != main && ![HOST, NONE].contains(&one.network.as_str()));
     list.extend(others.map(|one| (one.network.clone(), one.clone())));
     list
+}
+
+/// Why a network does not give addresses that somebody wants to have.
+fn faults(network: &NetworkRecord, asked: &[&str]) -> Vec<String> {
+    let mut faults = Vec::new();
+    if network.is_predefined() && !asked.is_empty() {
+        faults.push("user specified IP address is supported on user defined networks only".to_owned());
+        if network.request.subnets.is_empty() {
+            let words =
+                "user specified IP address is supported only when connecting to networks with user configured subnets";
+            faults.push(words.to_owned());
+        }
+        return faults;
+    }
+    let Some(spec) = &network.spec else { return faults };
+    for address in asked {
+        let Ok(parsed) = address.parse::<IpAddr>() else { continue };
+        if !spec.subnets.iter().any(|subnet| subnet.cidr.contains(parsed)) {
+            faults.push(format!("no configured subnet or ip-range contain the IP address {address}"));
+        }
+    }
+    faults
 }

@@ -72,10 +72,10 @@ impl Engine {
     pub async fn create_volume(&self, mut asked: CreateVolume) -> Result<Arc<Volume>> {
         if !matches!(asked.driver.as_str(), "" | "local") {
             let driver = &asked.driver;
-            return Err(Error::NoSuch(
-                "plugin",
-                format!("error looking up volume plugin {driver}: plugin {driver:?} not found"),
-            ));
+            return Err(Error::NoDriver(format!(
+                "create {}: error looking up volume plugin {driver}: plugin {driver:?} not found",
+                asked.name
+            )));
         }
         options::check(&asked.name, &asked.options)?;
         if asked.name.is_empty() {

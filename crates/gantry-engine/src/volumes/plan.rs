@@ -94,7 +94,7 @@ fn target_of(path: &str) -> Result<String> {
     }
     let cleaned = format!("/{}", parts.join("/"));
     if cleaned == "/" {
-        return Err(Error::Invalid("invalid volume specification: destination can't be '/'".to_owned()));
+        return Err(Error::Invalid("invalid specification: destination can't be '/'".to_owned()));
     }
     Ok(cleaned)
 }
@@ -112,7 +112,12 @@ fn bind(text: &str) -> Result<Planned> {
     if target.is_empty() {
         return Err(invalid(""));
     }
-    let mut mount = Mount { target: target_of(target)?, mode: options.to_owned(), writable: true, ..Mount::default() };
+    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    let target = target_of(target).map_err(|error| match error {
+        Error::Invalid(why) => invalid(&format!(": invalid mount config for type {kind:?}: {why}")),
+        other => other,
+    })?;
+    let mut mount = Mount { target, mode: options.to_owned(), writable: true, ..Mount::default() };
     if source.starts_with('/') {
         (mount.kind, mount.source) = (MountKind::Bind, clean(source));
         "rprivate".clone_into(&mut mount.propagation);
@@ -124,6 +129,9 @@ fn bind(text: &str) -> Result<Planned> {
             super::check_name(source)?;
             source.clone_into(&mut mount.name);
         }
+    }
+    if mount.kind == MountKind::Volume && mount.mode.is_empty() {
+        "z".clone_into(&mut mount.mode);
     }
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
@@ -244,8 +252,12 @@ mod tests {
         check("/b", "Volume  /b rw");
         check("/a:/b:what", "invalid mode: what");
         check("vv:/b:rshared", "invalid mode: rshared");
-        check("/a:/", "invalid volume specification: destination can't be '/'");
-        check("/a:/b/../..", "invalid volume specification: destination can't be '/'");
+        let root = "invalid specification: destination can't be '/'";
+        let of = |text: &str, kind: &str| {
+            format!("invalid volume specification: '{text}': invalid mount config for type \"{kind}\": {root}")
+        };
+        check("/a:/", &of("/a:/", "bind"));
+        check("v:/b/../..", &of("v:/b/../..", "volume"));
         check("/a:/x/..//b/", "Bind /a /b rw rprivate");
         check("/a:b", "invalid mount path: 'b' mount path must be absolute");
         check("a:b:c:d", "invalid volume specification: 'a:b:c:d'");
