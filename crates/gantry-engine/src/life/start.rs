@@ -139,6 +139,7 @@ impl Engine {
             masked: machine.telling.clone(),
             sysctls: if record.network.mode == NetworkMode::None { machine.sysctls.clone() } else { BTreeMap::new() },
             shm: self.shm_of(record),
+            message_queues: Path::new("/dev/mqueue").exists(),
             oom_score_adj: spec::host::oom_score_adj(),
             ..Place::default()
         }
@@ -172,12 +173,28 @@ impl Engine {
             }
         };
         let host = &record.host;
+        if let Sharing::Container(other) = &host.ipc {
+            self.check_ipc(other)?;
+        }
         let uts = match (&host.uts, &record.network.mode) {
             // A host name of its own on the host's network would be seen by nobody else.
             (Sharing::Private, NetworkMode::Container(other)) => of(&Sharing::Container(other.clone()), "uts")?,
             (sharing, _) => of(sharing, "uts")?,
         };
         Ok(Found { ipc: of(&host.ipc, "ipc")?, pid: of(&host.pid, "pid")?, uts, ..Found::default() })
+    }
+
+    /// Refuses to join the IPC namespace of a container that keeps it to itself, whose shared memory is nowhere to be mounted.
+    fn check_ipc(&self, other: &str) -> Result<()> {
+        let other = self.find(other)?;
+        if matches!(other.record().host.ipc, Sharing::Shareable) {
+            return Ok(());
+        }
+        let id = &other.id;
+        Err(Error::Invalid(format!(
+            "failed to join IPC namespace: container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+             container)"
+        )))
     }
 
     /// Files that are mounted over those of the image: those of the container whose network it is.

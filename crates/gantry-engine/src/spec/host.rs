@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gantry_model::names::capability::CapSet;
 use gantry_model::oci::linux::Device;
+use gantry_sys::misc::error_text;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, stat, statat};
 use rustix::io::Errno;
 
@@ -34,13 +35,13 @@ pub fn mapped(mapping: &DeviceMapping) -> Result<Vec<DeviceSetting>, Invalid> {
     let host = absolute("device path", &mapping.host)?;
     let inside = if mapping.container.is_empty() { host } else { absolute("device path", &mapping.container)? };
     let fail = |cause: String| Invalid::Device { path: host.to_owned(), cause };
-    let found = stat(host).map_err(|errno| fail(errno.to_string()))?;
+    let found = stat(host).map_err(|errno| fail(error_text(errno.raw_os_error())))?;
     let devices = match FileType::from_raw_mode(found.st_mode) {
         FileType::Directory => {
             let mut devices = Vec::new();
-            let dir = open(CWD, host).map_err(|errno| fail(errno.to_string()))?;
+            let dir = open(CWD, host).map_err(|errno| fail(error_text(errno.raw_os_error())))?;
             walk(&dir, inside.trim_end_matches('/'), 0, &mut devices, &|_| true)
-                .map_err(|errno| fail(errno.to_string()))?;
+                .map_err(|errno| fail(error_text(errno.raw_os_error())))?;
             devices
         }
         _ => device(inside, &found).into_iter().collect(),
@@ -67,7 +68,7 @@ pub(super) fn access(text: &str) -> Result<String, Invalid> {
 /// There is none at that path.
 pub fn block_number(path: &str) -> Result<(i64, i64), Invalid> {
     let fail = |cause: String| Invalid::Device { path: path.to_owned(), cause };
-    let found = stat(absolute("device path", path)?).map_err(|errno| fail(errno.to_string()))?;
+    let found = stat(absolute("device path", path)?).map_err(|errno| fail(error_text(errno.raw_os_error())))?;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::BlockDevice => Ok((i64::from(major(found.st_rdev)), i64::from(minor(found.st_rdev)))),
         _ => Err(fail("not a block device".to_owned())),
@@ -209,7 +210,7 @@ mod tests {
         let fail = |path: &str, cause: &str| {
             format!("error gathering device information while adding custom device {path:?}: {cause}")
         };
-        check(mapping("/dev/gantry-none", "", ""), &fail("/dev/gantry-none", "No such file or directory (os error 2)"));
+        check(mapping("/dev/gantry-none", "", ""), &fail("/dev/gantry-none", "no such file or directory"));
         check(mapping("/etc/passwd", "", ""), &fail("/etc/passwd", "not a device node"));
         check(mapping("/proc/sys/kernel", "", ""), &fail("/proc/sys/kernel", "not a device node"));
         check(

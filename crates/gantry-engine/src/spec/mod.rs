@@ -53,6 +53,8 @@ pub struct Place {
     pub oom_score_adj: i32,
     /// Directory of the sandbox's `/dev/shm`, if its containers share one.
     pub shm: Option<String>,
+    /// Whether the host has its message queues mounted at `/dev/mqueue`.
+    pub message_queues: bool,
 }
 
 /// The name that AppArmor has for no profile.

@@ -67,7 +67,8 @@ fn system(settings: &Settings, place: &Place) -> Vec<Mount> {
     let access = if privileged { "rw" } else { "ro" };
     let of_others = settings.user_namespace.is_some();
     let mqueue = match &ns.ipc {
-        Namespace::Host => host("/dev/mqueue", "rw"),
+        Namespace::Host if place.message_queues => host("/dev/mqueue", "rw"),
+        // A new mount shows the queues of the namespace that it is made in, which is the host's then.
         _ => mount("/dev/mqueue", "mqueue", "mqueue", &SAFE),
     };
     let sys = match &ns.network {
