@@ -323,7 +323,7 @@ impl Engine {
             log_path: self.log_file(container).ok().flatten().map(|file| file.path).unwrap_or_default(),
             execs: self.execs_of(&container.id),
             network_namespace: match record.network.mode {
-                NetworkMode::Bridge | NetworkMode::Named(_) if state.status.is_running() => {
+                NetworkMode::Bridge | NetworkMode::Named(_) if state.started != 0 => {
                     self.netns_path(&container.id).display().to_string()
                 }
                 _ => String::new(),

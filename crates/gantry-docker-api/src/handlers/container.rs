@@ -2,7 +2,7 @@
 
 use gantry_engine::View;
 use gantry_engine::container::Status;
-use gantry_engine::request::{RemoveOptions, StopOptions, Update, WaitFor};
+use gantry_engine::request::{Port, RemoveOptions, StopOptions, Update, WaitFor};
 use http::StatusCode;
 use hyper::body::Body as _;
 use serde::Deserialize;
@@ -41,7 +41,9 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Outcome<Reply> {
     let (image, mut warnings) = (body.image().to_owned(), body.warnings());
     let asked = body.request(name, Some(request.get("platform")), &origin)?;
     if asked.image.is_empty() {
-        return Err(Failure::invalid("no image specified"));
+        // Without an image, what is missing first is what it would run.
+        let runs = asked.config.cmd.iter().chain(&asked.config.entrypoint).any(|words| !words.is_empty());
+        return Err(Failure::invalid(if runs { "no image specified" } else { "no command specified" }));
     }
     let made = api.engine.create(asked).await.map_err(|error| match &error {
         gantry_engine::Error::Image(found) if found.is_not_found() => super::image::no_image(&image, error),
@@ -171,13 +173,13 @@ async fn fits(api: &Api, view: &View, filters: &Filters) -> Outcome<bool> {
     let port = |wanted: &str, has: &dyn Fn(u16, &str) -> bool| {
         ports(wanted).is_some_and(|(mut numbers, protocol)| numbers.any(|number| has(number, protocol)))
     };
+    // What does not run has no ports.
     let published = |number: u16, protocol: &str| {
-        let listed = record.network.ports.iter();
-        listed.clone().any(|one| one.host_port == number.to_string() && one.port.protocol.as_str() == protocol)
-            || state.ports.iter().any(|one| one.host_port == number && one.port.protocol.as_str() == protocol)
+        state.ports.iter().any(|one| one.host_port == number && one.port.protocol.as_str() == protocol)
     };
     let exposed = |number: u16, protocol: &str| {
-        record.config.exposed_ports.iter().any(|one| one.number == number && one.protocol.as_str() == protocol)
+        let is_it = |one: &Port| one.number == number && one.protocol.as_str() == protocol;
+        state.status.is_running() && record.config.exposed_ports.iter().any(is_it)
     };
     let health = state.health.as_ref().map_or("none", |health| health.status.as_str());
     let network = |wanted: &str| {

@@ -151,8 +151,8 @@ pub(crate) async fn remove(api: &Api, name: &str, request: &Request) -> Outcome<
 fn tell_removed(api: &Api, id: &str, removed: &[Removed]) {
     for one in removed {
         match one {
-            Removed::Untagged(name) => {
-                api.engine.tell(Subject::Image, "untag", id, [("name".to_owned(), name.clone())]);
+            Removed::Untagged(_) => {
+                api.engine.tell(Subject::Image, "untag", id, [("name".to_owned(), id.to_owned())]);
             }
             Removed::Deleted(digest) if digest == id => {
                 api.engine.tell(Subject::Image, "delete", id, [("name".to_owned(), id.to_owned())]);

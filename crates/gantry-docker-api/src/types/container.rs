@@ -53,7 +53,7 @@ pub(crate) fn inspect(view: &View, place: &Place<'_>, sizes: Option<Sizes>) -> V
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": view.log_path,
+        "LogPath": if state.started == 0 { "" } else { &view.log_path },
         "Name": record.name_path(),
         "RestartCount": state.restarts,
         "Driver": "overlay2",
@@ -333,7 +333,7 @@ fn network_settings(view: &View, network_id: &dyn Fn(&str) -> String) -> Value {
     let default = state.endpoints.get("bridge").cloned().unwrap_or_default();
     json!({
         "Bridge": "",
-        "SandboxID": if state.status.is_running() { view.record.sandbox.as_str() } else { "" },
+        "SandboxID": if state.started == 0 { "" } else { view.record.sandbox.as_str() },
         "SandboxKey": view.network_namespace,
         "Ports": port_map(view),
         "HairpinMode": false,
