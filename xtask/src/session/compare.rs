@@ -27,7 +27,7 @@ pub fn report(
         for accepted in &step.accepted {
             if take(&mut odd, accepted) {
                 reasons.entry(&accepted.reason).or_default().push(&step.name);
-            } else {
+            } else if accepted.always {
                 stale.push(accepted);
             }
         }
@@ -51,7 +51,8 @@ pub fn report(
             each_line(&format!("       nothing differs any more by {}", accepted.lines));
         }
     }
-    for (accepted, _) in script.accepted.iter().zip(&used).filter(|(_, used)| whole && !**used) {
+    let unused = script.accepted.iter().zip(&used).filter(|(accepted, used)| whole && accepted.always && !**used);
+    for (accepted, _) in unused {
         failed += 1;
         each_line(&format!("FAIL   in no step anything differs any more by {}", accepted.lines));
     }
@@ -137,7 +138,11 @@ mod tests {
         let step = Step {
             name: "s".to_owned(),
             script: String::new(),
-            accepted: vec![Accepted { lines: regex_lite::Regex::new("^x").unwrap(), reason: "why".to_owned() }],
+            accepted: vec![Accepted {
+                lines: regex_lite::Regex::new("^x").unwrap(),
+                reason: "why".to_owned(),
+                always: true,
+            }],
         };
         let said = |out: &str| Said { status: "0".to_owned(), out: out.to_owned(), err: String::new() };
         let check = |ours: &str, whole: bool, script: &Script| {
@@ -147,9 +152,11 @@ mod tests {
         assert!(!check("a\n", true, &script));
         assert!(check("a\n", false, &script));
         assert!(!check("b\nx\n", true, &script));
-        script
-            .accepted
-            .push(Accepted { lines: regex_lite::Regex::new("^y").unwrap(), reason: "everywhere".to_owned() });
+        script.accepted.push(Accepted {
+            lines: regex_lite::Regex::new("^y").unwrap(),
+            reason: "everywhere".to_owned(),
+            always: true,
+        });
         assert!(!check("a\nx1\n", true, &script), "never met");
         assert!(check("a\nx1\ny\n", true, &script));
     }

@@ -59,6 +59,12 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Goes through all steps with each client that is known, in the box, which is up; whether nothing differs.
+pub fn run(program: &Path, runtime: &Path, each_line: &mut dyn FnMut(&str)) -> Result<bool> {
+    let ours = Ours { program: program.to_owned(), runtime: runtime.to_owned() };
+    run_all(known_clients(), "", &ours, each_line)
+}
+
 /// The client of the box, and that of Debian 12, which is older by years.
 fn known_clients() -> Vec<Client> {
     let old = sh::dir_from_env("GANTRY_DOCKER_DIR", "/var/tmp/gantry-docker").join("bin/docker");
