@@ -32,6 +32,7 @@ fn place() -> Place {
             .into(),
         oom_score_adj: 0,
         shm: None,
+        message_queues: true,
     }
 }
 

@@ -259,7 +259,11 @@ mod tests {
         check("/a:/", &of("/a:/", "bind"));
         check("v:/b/../..", &of("v:/b/../..", "volume"));
         check("/a:/x/..//b/", "Bind /a /b rw rprivate");
-        check("/a:b", "invalid mount path: 'b' mount path must be absolute");
+        let relative = "invalid mount path: 'b' mount path must be absolute";
+        check(
+            "/a:b",
+            &format!("invalid volume specification: '/a:b': invalid mount config for type \"bind\": {relative}"),
+        );
         check("a:b:c:d", "invalid volume specification: 'a:b:c:d'");
         check("/a:", "invalid volume specification: '/a:'");
         let expect = "create ../x: \"../x\" includes invalid characters for a local volume name, only \
