@@ -240,10 +240,17 @@ impl Engine {
 /// What is said of a process that could not be started. Clients and scripts look for these words: the program's cause
 /// between those that Docker has around it.
 fn refused(cause: &str) -> String {
-    let cause = match cause.split_once(": ") {
+    let directory = ["\") as the user: ", "\"): "].iter().find_map(|end| {
+        let (step, why) = cause.strip_prefix("chdir to cwd (\"")?.split_once(end)?;
+        Some(format!("chdir to cwd (\"{step}\") set in config.json failed: {why}"))
+    });
+    let cause = match (directory, cause.split_once(": ")) {
+        (Some(words), _) => words,
         // The step is told by the cause itself.
-        Some((step, rest)) if step.starts_with("find program ") || step.starts_with("exec [") => rest,
-        _ => cause,
+        (None, Some((step, rest))) if step.starts_with("find program ") || step.starts_with("exec [") => {
+            rest.to_owned()
+        }
+        (None, _) => cause.to_owned(),
     };
     format!("OCI runtime exec failed: exec failed: unable to start container process: {cause}: unknown")
 }
@@ -277,6 +284,8 @@ mod tests {
         check(&format!("find program x: {missing}"), missing);
         check("find program a: b: exec: \"a: b\": permission denied", "b: exec: \"a: b\": permission denied");
         let directory = "chdir to cwd (\"/none\") set in config.json failed: no such file or directory";
-        check(directory, directory);
+        check("chdir to cwd (\"/none\"): no such file or directory", directory);
+        check("chdir to cwd (\"/none\") as the user: no such file or directory", directory);
+        check("chdir to cwd: no such file or directory", "chdir to cwd: no such file or directory");
     }
 }

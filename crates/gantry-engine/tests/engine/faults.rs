@@ -161,6 +161,15 @@ fn fill(path: &Path, piece: usize) {
     while file.write_all(&vec![1; piece]).is_ok() {}
 }
 
+/// One that goes with its end.
+async fn brief(engine: &Engine) -> String {
+    let mut request = shell("sleep 100");
+    request.host.auto_remove = true;
+    let id = engine.create(request).await.unwrap().id;
+    engine.start(&id).await.unwrap();
+    id
+}
+
 /// A disk that is full: what needs space says that there is none, what does not goes on, and nothing is lost.
 #[test]
 fn a_full_disk() {
@@ -176,10 +185,7 @@ fn a_full_disk() {
         engine.start(&runs).await.unwrap();
         let rests = engine.create(shell("sleep 100")).await.unwrap().id;
         let goes = engine.create(shell("sleep 100")).await.unwrap().id;
-        let mut brief = shell("sleep 100");
-        brief.host.auto_remove = true;
-        let brief = engine.create(brief).await.unwrap().id;
-        engine.start(&brief).await.unwrap();
+        let brief = brief(&engine).await;
         let before: BTreeSet<_> = engine.containers().iter().map(|view| view.record.id.clone()).collect();
         // Nothing fits any more.
         fill(&root.join("filling"), 1 << 20);

@@ -156,8 +156,8 @@ impl Action {
                 "set capabilities (effective {:#x}, permitted {:#x}, inheritable {:#x}, ambient {:#x})",
                 sets.effective, sets.permitted, sets.inheritable, sets.ambient
             ),
-            Self::WorkingDirectory { path } => write!(f, "chdir to cwd ({path:?}) set in config.json failed"),
-            Self::WorkingDirectoryAsUser { path } => write!(f, "chdir to cwd ({path:?}) set in config.json failed"),
+            Self::WorkingDirectory { path } => write!(f, "chdir to cwd ({path:?})"),
+            Self::WorkingDirectoryAsUser { path } => write!(f, "chdir to cwd ({path:?}) as the user"),
             Self::HomeFromPasswd { uid } => write!(f, "set HOME of user {uid}"),
             Self::FindProgram { name } => write!(f, "find program {name}"),
             Self::OwnStdio { uid, gid } => write!(f, "give standard streams to user {uid}, group {gid}"),
