@@ -5,7 +5,7 @@
 
 use crate::counts::{self, Counts};
 use crate::vm::payload;
-use crate::{dist, peers, s3, sdk, sh, vm};
+use crate::{dist, peers, s3, sdk, session, sh, vm};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::Write as _;
@@ -196,12 +196,16 @@ fn peers_lane(journal: &mut Journal) -> Result<()> {
     sealed(journal, "images", "images.sh", &program)?;
     journal.line("--- docker-py beside the real engine, and testcontainers with real databases");
     match sdk::prepare() {
-        Ok(ready) => journal.tests("sdk", &mut ready.command(&program, runtime)),
-        Err(error) => {
-            journal.skip("docker-py and testcontainers", &format!("{error:#}"));
-            Ok(())
-        }
+        Ok(ready) => journal.tests("sdk", &mut ready.command(&program, runtime))?,
+        Err(error) => journal.skip("docker-py and testcontainers", &format!("{error:#}")),
     }
+    // Each step that differs is told and counted.
+    let failed_before = journal.counts.failed;
+    let passed = session::run(&program, runtime, &mut |line| journal.line(line))?;
+    if !passed && journal.counts.failed == failed_before {
+        bail!("a session failed without saying which step");
+    }
+    Ok(())
 }
 
 /// Runs a script that tests an executable in the sealed box.
