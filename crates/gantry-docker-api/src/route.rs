@@ -4,7 +4,9 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::error::{Failure, Outcome};
-use crate::handlers::{checkpoint, container, exec, files, image, logs, network, stream, system, usage, volume};
+use crate::handlers::{
+    checkpoint, container, exec, files, image, logs, network, stream, system, usage, volume, websocket,
+};
 use crate::reply::{Reply, empty, ok};
 use crate::request::Request;
 use crate::server::Api;
@@ -79,10 +81,7 @@ async fn containers(api: &Api, method: &Method, path: &[&str], request: Request)
         ("POST", [id, "wait"]) => container::wait(api, id, &request),
         ("DELETE", [id]) => container::remove(api, id, &request).await,
         ("POST", [id, "attach"]) => Ok(stream::attach(api, id, request).await),
-        ("GET", [id, "attach", "ws"]) => {
-            api.engine.container(id)?;
-            Err(unsupported("attaching by a websocket is not supported: POST to attach with Upgrade: tcp instead"))
-        }
+        ("GET", [id, "attach", "ws"]) => websocket::attach(api, id, request).await,
         ("POST", [id, "resize"]) => container::resize(api, id, &request).await,
         ("GET" | "HEAD" | "PUT", [id, "archive"]) => files::archive(api, id, request).await,
         ("GET", [id, "export"]) => files::export(api, id),

@@ -13,6 +13,7 @@ pub(crate) mod stream;
 pub(crate) mod system;
 pub(crate) mod usage;
 pub(crate) mod volume;
+pub(crate) mod websocket;
 
 use http::StatusCode;
 

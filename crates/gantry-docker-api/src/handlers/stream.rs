@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
 use gantry_engine::Attached;
+use gantry_engine::container::View;
 use gantry_engine::request::Streams;
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -26,7 +27,7 @@ const AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a client may take to read the head of an answer before the rest follows anyway.
 const HEAD: std::time::Duration = std::time::Duration::from_secs(2);
 /// The longest that is passed on at once.
-const PIECE: usize = 32 << 10;
+pub(crate) const PIECE: usize = 32 << 10;
 
 /// How a connection is taken over.
 #[derive(Default)]
@@ -58,10 +59,7 @@ async fn attached(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
     let streams =
         Streams { stdin: request.flag("stdin"), stdout: request.flag("stdout"), stderr: request.flag("stderr") };
     let view = api.engine.container(id)?;
-    if view.state.status == gantry_engine::container::Status::Paused {
-        let words = format!("container {id} is paused, unpause the container before attach");
-        return Err(Failure::new(StatusCode::CONFLICT, words));
-    }
+    refuse_paused(&view, id)?;
     let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
     if !request.flag("stream") {
         return hijack(request, ended(view.record.config.terminal)?, Hijack { before, ..Hijack::default() });
@@ -69,6 +67,20 @@ async fn attached(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
     let keys = Some(request.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty());
     let attached = api.engine.attach(id, streams).await?;
     hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before, after: None })
+}
+
+/// Refuses to attach to a container that is held.
+pub(crate) fn refuse_paused(view: &View, asked: &str) -> Outcome<()> {
+    if view.state.status != gantry_engine::container::Status::Paused {
+        return Ok(());
+    }
+    let words = format!("container {asked} is paused, unpause the container before attach");
+    Err(Failure::new(StatusCode::CONFLICT, words))
+}
+
+/// The keys that detach from a process. One without a terminal gets whatever is sent, as it is.
+pub(crate) fn detach_keys_of(terminal: bool, asked: Option<&str>) -> Outcome<Vec<u8>> {
+    if terminal { detach_keys(asked.unwrap_or(DETACH)) } else { Ok(Vec::new()) }
 }
 
 /// The streams of a process that has ended.
@@ -80,11 +92,7 @@ pub(crate) fn ended(terminal: bool) -> Outcome<Attached> {
 
 /// Joins the client's connection to the streams of a process, and answers.
 pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) -> Outcome<Reply> {
-    let keys = match how.keys {
-        // A process without a terminal gets whatever is sent, as it is.
-        _ if !attached.terminal => Vec::new(),
-        keys => detach_keys(keys.unwrap_or(DETACH))?,
-    };
+    let keys = detach_keys_of(attached.terminal, how.keys)?;
     let is_framed = request.version >= Version(1, 42) && !attached.terminal && request.upgrade.is_some();
     let kind = if is_framed { MULTIPLEXED } else { RAW };
     let Some(upgrade) = request.upgrade.take() else {
@@ -206,15 +214,15 @@ async fn relay(
 }
 
 /// Looks for the keys that detach in what is typed.
-struct Typed<'a> {
-    keys: &'a [u8],
+pub(crate) struct Typed<'a> {
+    pub(crate) keys: &'a [u8],
     /// How many of the keys were typed already and not passed on.
-    held: usize,
+    pub(crate) held: usize,
 }
 
 impl Typed<'_> {
     /// What is passed on, and whether the keys were typed.
-    fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+    pub(crate) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut text = Vec::with_capacity(typed.len());
         for byte in typed {
             if self.keys.get(self.held) == Some(byte) {
