@@ -59,10 +59,11 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Goes through all steps with each client that is known, in the box, which is up; whether nothing differs.
+/// Goes through all steps with the client of the box, which is up; whether nothing differs. The older one shows what its own
+/// answers make of the same engine, and takes as long again: it has its turn when the command is run by itself.
 pub fn run(program: &Path, runtime: &Path, each_line: &mut dyn FnMut(&str)) -> Result<bool> {
     let ours = Ours { program: program.to_owned(), runtime: runtime.to_owned() };
-    run_all(known_clients(), "", &ours, each_line)
+    run_all(known_clients().into_iter().take(1).collect(), "", &ours, each_line)
 }
 
 /// The client of the box, and that of Debian 12, which is older by years.
