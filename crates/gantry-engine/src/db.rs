@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use gantry_store::Reserve;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use rustix::fs::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -73,8 +73,6 @@ const CACHE: usize = 1 << 20;
 const GATHER: Duration = Duration::from_millis(40);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that are kept so that removals and ends can be written on a full disk.
-const RESERVE: u64 = 1 << 20;
 
 /// The database.
 pub(crate) struct Db {
@@ -91,9 +89,9 @@ impl Db {
         let rows = Rows(open(path)?);
         let found = read(&rows)?;
         let (jobs, queue) = channel();
-        let reserve = path.with_extension("reserve");
-        let mut file = File { path: path.to_owned(), database: Some(rows.0), reserved: reserve.exists(), reserve };
-        file.set_aside();
+        let reserve = Reserve::new(path.with_extension("reserve"));
+        reserve.set_aside();
+        let file = File { path: path.to_owned(), database: Some(rows.0), reserve, given_up: false };
         let thread = std::thread::Builder::new().name("database".to_owned());
         let thread = thread.spawn(move || serve(file, &queue)).context(|| "start a thread".to_owned())?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, found))
@@ -172,9 +170,9 @@ fn open(path: &Path) -> Result<Database> {
 struct File {
     path: PathBuf,
     database: Option<Database>,
-    /// A file whose space is given up for what has to be written on a full disk.
-    reserve: PathBuf,
-    reserved: bool,
+    /// Space that is given up for what has to be written on a full disk, and whether it was.
+    reserve: Reserve,
+    given_up: bool,
 }
 
 /// Writes until nobody can ask any more.
@@ -242,33 +240,15 @@ impl File {
         let mut result = self.try_commit(rows.clone());
         // What has happened already, or makes room, does not wait for room.
         let presses = |row: &Row| row.value.is_none() || row.table == Table::States;
-        if result.is_err() && rows.clone().any(presses) && self.give_up() {
+        if result.is_err() && rows.clone().any(presses) && self.reserve.give_up() {
+            self.given_up = true;
             result = self.try_commit(rows);
         }
-        if result.is_ok() {
-            self.set_aside();
+        if result.is_ok() && self.given_up {
+            self.reserve.set_aside();
+            self.given_up = !self.reserve.is_there();
         }
         result
-    }
-
-    /// Gives up what was set aside; whether there was something.
-    fn give_up(&mut self) -> bool {
-        self.reserved = false;
-        std::fs::remove_file(&self.reserve).is_ok()
-    }
-
-    /// Sets space aside, unless there is hardly any.
-    fn set_aside(&mut self) {
-        let free = || rustix::fs::statvfs(&self.path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        if self.reserved || free() < 16 * RESERVE {
-            return;
-        }
-        let made = std::fs::File::create(&self.reserve)
-            .and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).map_err(Into::into));
-        match made {
-            Ok(()) => self.reserved = true,
-            Err(error) => tracing::debug!("no space is set aside for a full disk: {error}"),
-        }
     }
 
     /// Writes rows. A file that has failed is opened anew the next time.

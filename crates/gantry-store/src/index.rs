@@ -26,7 +26,7 @@ pub(crate) fn write(inner: &Inner) -> Result<()> {
     match replace(inner, "index.json", &bytes) {
         // Names can still be removed from a full disk: that is what space was set aside for.
         Err(error) if error.is_full() => {
-            inner.give_up_reserve();
+            inner.reserve().give_up();
             replace(inner, "index.json", &bytes)
         }
         other => other,

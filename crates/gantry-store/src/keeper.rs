@@ -9,18 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, fallocate, syncfs};
+use rustix::fs::syncfs;
 
 use crate::dirs::open_dir;
-use crate::error::{Result, free_bytes};
+use crate::error::Result;
 use crate::rows::{LAYERS, LayerRow};
 use crate::store::{Inner, Store};
 use crate::{collect, erofs, lease};
 
 /// Between two looks at what is over.
 const ROUND: Duration = Duration::from_secs(600);
-/// Space that is kept so that something can be removed from a full disk.
-const RESERVE: u64 = 1 << 20;
 
 /// What the keeper is told.
 enum Call {
@@ -137,7 +135,7 @@ impl Work {
         tell("sync layers", sync_layers(inner));
         tell("note the use of layers", note_use(inner));
         tell("make rows durable", inner.flush());
-        reserve(inner);
+        inner.reserve().set_aside();
     }
 }
 
@@ -196,17 +194,4 @@ fn note_use(inner: &Inner) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Sets aside a little space, unless there is hardly any.
-fn reserve(inner: &Inner) {
-    let path = inner.dirs.root.join("reserve");
-    if path.exists() || free_bytes(&inner.dirs.root) < 16 * RESERVE {
-        return;
-    }
-    let made = std::fs::File::create(&path);
-    let made = made.and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, RESERVE).map_err(Into::into));
-    if let Err(error) = made {
-        tracing::debug!(%error, "no space is set aside for a full disk");
-    }
 }

@@ -23,6 +23,7 @@ use crate::error::{Error, Result, io_error};
 use crate::keeper::Keeper;
 use crate::lease::LeaseState;
 use crate::options::{LayerForm, Options};
+use crate::reserve::Reserve;
 use crate::rows::LayerRow;
 use crate::snapshot::SnapshotRow;
 use crate::{erofs, lock, recover};
@@ -215,7 +216,7 @@ impl Inner {
         match self.db.write(action, durable, &body) {
             Err(error @ (Error::Full { .. } | Error::Database { .. })) => {
                 tracing::warn!(%error, "the database is opened anew");
-                self.give_up_reserve();
+                self.reserve().give_up();
                 self.db.reopen()?;
                 recover::restore_rows(self)?;
                 self.db.write(action, durable, &body)
@@ -259,11 +260,9 @@ impl Inner {
         }
     }
 
-    /// Frees the space that is kept for a full disk.
-    pub(crate) fn give_up_reserve(&self) {
-        if let Err(error) = std::fs::remove_file(self.dirs.root.join("reserve")) {
-            tracing::debug!(%error, "no space was kept for a full disk");
-        }
+    /// The space that is kept for a full disk.
+    pub(crate) fn reserve(&self) -> Reserve {
+        Reserve::new(self.dirs.root.join("reserve"))
     }
 }
 

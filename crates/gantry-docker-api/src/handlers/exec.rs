@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::stream::{Hijack, ended, hijack};
+use super::stream::{Hijack, detach_keys_of, ended, hijack};
 use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, empty, json as reply_json, ok};
 use crate::request::Request;
@@ -88,11 +88,14 @@ pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<
     // Whoever listens to the process is told as if it had written that itself.
     let tell = |words: &str, request: Request| {
         let words = super::logs::framed(&format!("{words}\r\n"), exec.request.terminal);
-        hijack(request, ended(exec.request.terminal)?, Hijack { before: Some(words), ..Hijack::default() })
+        let how = Hijack { before: Some(words), ..Hijack::default() };
+        Ok(hijack(request, ended(exec.request.terminal)?, how))
     };
     if let Some(words) = was {
         return tell(&words, request);
     }
+    let asked = Some(exec.request.detach_keys.as_str()).filter(|keys| !keys.is_empty());
+    let keys = detach_keys_of(exec.request.terminal, asked)?;
     let started = match api.engine.start_exec(id, false, size).await {
         Err(error @ (gantry_engine::Error::Start { .. } | gantry_engine::Error::Invalid(_))) => {
             return tell(&error.to_string(), request);
@@ -100,11 +103,10 @@ pub(crate) async fn start(api: &Api, id: &str, mut request: Request) -> Outcome<
         started => started?,
     };
     let Some(attached) = started else { return Ok(empty(StatusCode::OK)) };
-    let keys = if exec.request.detach_keys.is_empty() { None } else { Some(exec.request.detach_keys.as_str()) };
     let (engine, id) = (api.engine.clone(), id.to_owned());
     let after = async move { drop(engine.wait_exec(&id).await) };
     let how = Hijack { keys, stdin: exec.request.stdin, before: None, after: Some(Box::pin(after)) };
-    hijack(request, attached, how)
+    Ok(hijack(request, attached, how))
 }
 
 /// `GET /exec/ID/json`.

@@ -4,7 +4,6 @@ use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
 use gantry_engine::Attached;
-use gantry_engine::container::View;
 use gantry_engine::request::Streams;
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -31,9 +30,9 @@ pub(crate) const PIECE: usize = 32 << 10;
 
 /// How a connection is taken over.
 #[derive(Default)]
-pub(crate) struct Hijack<'a> {
-    /// The keys that detach; none are the usual ones.
-    pub(crate) keys: Option<&'a str>,
+pub(crate) struct Hijack {
+    /// The keys that detach.
+    pub(crate) keys: Vec<u8>,
     /// Whether what the client sends is for the process.
     pub(crate) stdin: bool,
     /// What goes to the client before anything else.
@@ -56,26 +55,36 @@ pub(crate) async fn attach(api: &Api, id: &str, request: Request) -> Reply {
 }
 
 async fn attached(api: &Api, id: &str, request: Request) -> Outcome<Reply> {
+    let Joined { attached, keys, stdin, before } = join(api, id, &request).await?;
+    Ok(hijack(request, attached, Hijack { keys, stdin, before, after: None }))
+}
+
+/// What a client asked to attach to.
+pub(crate) struct Joined {
+    pub(crate) attached: Attached,
+    /// The keys that detach.
+    pub(crate) keys: Vec<u8>,
+    /// Whether what the client sends is for the process.
+    pub(crate) stdin: bool,
+    /// What was logged, if that was asked for.
+    pub(crate) before: Option<Bytes>,
+}
+
+/// Joins the streams of a container as a request says.
+pub(crate) async fn join(api: &Api, id: &str, request: &Request) -> Outcome<Joined> {
     let streams =
         Streams { stdin: request.flag("stdin"), stdout: request.flag("stdout"), stderr: request.flag("stderr") };
     let view = api.engine.container(id)?;
-    refuse_paused(&view, id)?;
+    if view.state.status == gantry_engine::container::Status::Paused {
+        let words = format!("container {id} is paused, unpause the container before attach");
+        return Err(Failure::new(StatusCode::CONFLICT, words));
+    }
+    let terminal = view.record.config.terminal;
+    let keys = detach_keys_of(terminal, Some(request.get("detachKeys")).filter(|keys| !keys.is_empty()))?;
     let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
-    if !request.flag("stream") {
-        return hijack(request, ended(view.record.config.terminal)?, Hijack { before, ..Hijack::default() });
-    }
-    let keys = Some(request.get("detachKeys").to_owned()).filter(|keys| !keys.is_empty());
-    let attached = api.engine.attach(id, streams).await?;
-    hijack(request, attached, Hijack { keys: keys.as_deref(), stdin: streams.stdin, before, after: None })
-}
-
-/// Refuses to attach to a container that is held.
-pub(crate) fn refuse_paused(view: &View, asked: &str) -> Outcome<()> {
-    if view.state.status != gantry_engine::container::Status::Paused {
-        return Ok(());
-    }
-    let words = format!("container {asked} is paused, unpause the container before attach");
-    Err(Failure::new(StatusCode::CONFLICT, words))
+    let goes_on = request.flag("stream");
+    let attached = if goes_on { api.engine.attach(id, streams).await? } else { ended(terminal)? };
+    Ok(Joined { attached, keys, stdin: goes_on && streams.stdin, before })
 }
 
 /// The keys that detach from a process. One without a terminal gets whatever is sent, as it is.
@@ -91,8 +100,7 @@ pub(crate) fn ended(terminal: bool) -> Outcome<Attached> {
 }
 
 /// Joins the client's connection to the streams of a process, and answers.
-pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) -> Outcome<Reply> {
-    let keys = detach_keys_of(attached.terminal, how.keys)?;
+pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack) -> Reply {
     let is_framed = request.version >= Version(1, 42) && !attached.terminal && request.upgrade.is_some();
     let kind = if is_framed { MULTIPLEXED } else { RAW };
     let Some(upgrade) = request.upgrade.take() else {
@@ -110,9 +118,9 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
                 Err(error) => Some((Err(error), (socket, None))),
             }
         });
-        return Ok(crate::reply::stream(kind, out));
+        return crate::reply::stream(kind, out);
     };
-    let (stdin, before, after) = (how.stdin, how.before, how.after);
+    let Hijack { keys, stdin, before, after } = how;
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
@@ -131,7 +139,7 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack<'_>) 
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    Ok(reply)
+    reply
 }
 
 /// Both ways of a client's connection.

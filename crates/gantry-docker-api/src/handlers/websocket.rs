@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use gantry_engine::request::Streams;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -14,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::stream::{PIECE, Typed, detach_keys_of, refuse_paused};
+use super::stream::{Joined, PIECE, Typed, join};
 use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, full};
 use crate::request::{Request, Version};
@@ -27,21 +26,12 @@ const HEAD: usize = 8;
 
 /// `GET /containers/ID/attach/ws`.
 pub(crate) async fn attach(api: &Api, id: &str, mut request: Request) -> Outcome<Reply> {
-    let view = api.engine.container(id)?;
-    refuse_paused(&view, id)?;
-    let streams =
-        Streams { stdin: request.flag("stdin"), stdout: request.flag("stdout"), stderr: request.flag("stderr") };
-    let terminal = view.record.config.terminal;
-    let keys = detach_keys_of(terminal, Some(request.get("detachKeys")).filter(|keys| !keys.is_empty()))?;
+    // Who is not there is told before what is wrong with the handshake.
+    api.engine.container(id)?;
     let accept = accepted(&request)?;
     let Some(upgrade) = request.upgrade.take() else { return Err(no_handshake()) };
-    let before = if request.flag("logs") { Some(super::logs::logged(api, id, streams).await?) } else { None };
-    let process = if request.flag("stream") {
-        api.engine.attach(id, streams).await?.socket
-    } else {
-        super::stream::ended(terminal)?.socket
-    };
-    let talk = Talk { keys, stdin: streams.stdin, framed: !terminal, binary: request.version >= Version(1, 28) };
+    let Joined { attached, keys, stdin, before } = join(api, id, &request).await?;
+    let talk = Talk { keys, stdin, framed: !attached.terminal, binary: request.version >= Version(1, 28) };
     tokio::spawn(async move {
         let ended = match upgrade.await {
             Ok(connection) => {
@@ -49,7 +39,7 @@ pub(crate) async fn attach(api: &Api, id: &str, mut request: Request) -> Outcome
                     WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
                 let io = TokioIo::new(connection);
                 let (sink, messages) = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await.split();
-                relay(sink, messages, process, before, &talk).await.map_err(|error| error.to_string())
+                relay(sink, messages, attached.socket, before, &talk).await.map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };

@@ -139,7 +139,7 @@ impl Engine {
             masked: machine.telling.clone(),
             sysctls: if record.network.mode == NetworkMode::None { machine.sysctls.clone() } else { BTreeMap::new() },
             shm: self.shm_of(record),
-            message_queues: Path::new("/dev/mqueue").exists(),
+            message_queues: record.host.ipc == Sharing::Host && Path::new("/dev/mqueue").exists(),
             oom_score_adj: spec::host::oom_score_adj(),
             ..Place::default()
         }
