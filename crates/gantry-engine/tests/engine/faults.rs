@@ -154,11 +154,13 @@ fn done_or_full<T>(what: &str, result: Result<T, Error>) -> bool {
     }
 }
 
-/// Takes all space that there is in such pieces.
-fn fill(path: &Path, piece: usize) {
+/// Takes all space that there is, in large pieces and then in small ones.
+fn fill(path: &Path) {
     use std::io::Write as _;
     let mut file = std::fs::File::create(path).unwrap();
-    while file.write_all(&vec![1; piece]).is_ok() {}
+    for piece in [1 << 20, 1 << 10] {
+        while file.write_all(&vec![1; piece]).is_ok() {}
+    }
 }
 
 /// One that goes with its end.
@@ -188,13 +190,13 @@ fn a_full_disk() {
         let brief = brief(&engine).await;
         let before: BTreeSet<_> = engine.containers().iter().map(|view| view.record.id.clone()).collect();
         // Nothing fits any more.
-        fill(&root.join("filling"), 1 << 20);
-        fill(&root.join("filling2"), 1 << 10);
+        fill(&root.join("filling"));
         // What makes room needs none.
         engine.remove(&goes, FORCE).await.unwrap();
+        // Nor is that room left: what goes by itself goes later.
+        fill(&root.join("filling2"));
         let gone = engine.wait(&brief, WaitFor::Removed).unwrap();
         engine.kill(&brief, "KILL").await.unwrap();
-        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap().unwrap();
         for number in 0..3 {
             done_or_full("create", engine.create(shell("sleep 100")).await.map(|made| drop(made.id)));
             done_or_full(
@@ -217,6 +219,7 @@ fn a_full_disk() {
         // There is space again.
         std::fs::remove_file(root.join("filling")).unwrap();
         std::fs::remove_file(root.join("filling2")).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap().unwrap();
         for id in &before {
             assert!(engine.container(id).is_ok() != [&goes, &brief].contains(&id), "{id}");
         }
