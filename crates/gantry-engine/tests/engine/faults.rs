@@ -182,8 +182,7 @@ fn a_full_disk() {
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("full", &root, "tmpfs", flags, Some(c"size=32m")).unwrap();
         let engine = place.open().await;
-        let line = "echo begun; while :; do echo more; sleep 0.01; done";
-        let runs = engine.create(shell(line)).await.unwrap().id;
+        let runs = engine.create(shell("echo begun; while :; do echo more; sleep 0.01; done")).await.unwrap().id;
         engine.start(&runs).await.unwrap();
         let rests = engine.create(shell("sleep 100")).await.unwrap().id;
         let goes = engine.create(shell("sleep 100")).await.unwrap().id;
