@@ -26,7 +26,8 @@ use crate::foreground::{Blocked, Process, reap};
 const PIECE: usize = 32 << 10;
 /// The most that is read of a client at once: what a pipe takes where it takes anything.
 const TYPED: usize = 4 << 10;
-/// How long clients have, after the process has ended, to read what it wrote.
+/// How long clients have, after the process has ended, to read what it wrote; and as long again has the log, for what
+/// others still write.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait before a terminal that nobody has open inside is read again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -79,9 +80,8 @@ struct Ready {
     outputs: [bool; 2],
     input: bool,
     connections: u64,
-    /// Clients with something to read, and those that take something.
+    /// Clients with something to read.
     readable: u64,
-    writable: u64,
     gone: u64,
 }
 
@@ -135,6 +135,9 @@ impl Relay {
         let signals = SignalFd::new(blocked.set())?;
         let mut ended: Option<(ExitStatus, SystemTime)> = None;
         loop {
+            // Only a look at the outputs that began after the end of the process tells that it wrote no more; and while
+            // a client is behind, nobody looks at them.
+            let last = ended.is_some() && !self.is_behind();
             let ready = self.wait(signals.as_fd(), ended.is_some())?;
             if ready.signals {
                 // Whatever else is sent to a monitor is not for its process, and must not end it.
@@ -143,12 +146,16 @@ impl Relay {
                     ended = reap(process)?.map(|status| (status, clock()));
                 }
             }
-            let moved = self.turn(&ready, clock);
+            let read = self.turn(&ready, clock);
             if let Some((status, since)) = &ended {
-                let late = clock().duration_since(*since).is_ok_and(|waited| waited > PATIENCE);
-                if (!moved && !self.is_behind()) || late {
+                let waited = clock().duration_since(*since).unwrap_or_default();
+                if (last && !read) || waited > 2 * PATIENCE {
                     self.finish(clock);
                     return Ok(*status);
+                }
+                if waited > PATIENCE {
+                    // The log is to have all, whoever does not read.
+                    self.clients.retain(|client| !client.is_behind());
                 }
             }
         }
@@ -206,29 +213,27 @@ impl Relay {
             input: at(4).intersects(PollFlags::OUT | failed),
             connections: bits(5, self.connections.len(), PollFlags::IN | failed),
             readable: bits(first, self.clients.len(), PollFlags::IN),
-            writable: bits(first, self.clients.len(), PollFlags::OUT),
             gone: bits(first, self.clients.len(), failed),
         }
     }
 
-    /// Does what can be done; whether any output was moved.
+    /// Does what can be done; whether any output was read.
     fn turn(&mut self, ready: &Ready, clock: fn() -> SystemTime) -> bool {
         self.serve(ready);
         self.read_clients(ready);
         if ready.input || self.typed.start < self.typed.end {
             self.write_input();
         }
-        let mut moved = false;
         if self.is_behind() {
-            moved |= ready.writable != 0;
             self.push();
         }
+        let mut read = false;
         for (place, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
             if ready.outputs[place] && !self.is_behind() {
-                moved |= self.read_output(place, stream, clock);
+                read |= self.read_output(place, stream, clock);
             }
         }
-        moved
+        read
     }
 
     /// Reads a piece of output; whether there was one.

@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("monitor::streams_log_and_exit", streams),
         test("monitor::output_is_whole_for_slow_readers", slow_reader),
+        test("monitor::log_is_whole_though_a_client_does_not_read", deaf_client),
         test("monitor::standard_input_ends", input_ends),
         test("monitor::terminal", terminal),
         test("monitor::further_process", further_process),
@@ -201,6 +202,23 @@ fn slow_reader(kit: &Kit) -> Outcome {
     ensure!(unframe(&all)?[0] == text && unframe(&fast)?[0] == text, "output is missing");
     ensure_eq!(monitor.exit(&container)?.code, 0, "how it ended");
     ensure_eq!(log_lines(&container)?.len(), 200_000, "lines in the log");
+    Ok(())
+}
+
+/// The client's socket is full and the pipe is not, so that the process ends with output that nobody has read.
+fn deaf_client(kit: &Kit) -> Outcome {
+    let mut container = kit.container()?;
+    container.spec.set_args(&["/init", "stdin"]);
+    let monitor = Monitor::start(&container, |launch| (launch.stdin, launch.stdin_once) = (true, true))?;
+    let _deaf = monitor.attach(false)?;
+    let (mut typist, theirs) = UnixStream::pair()?;
+    monitor.ask(Request::Attach { stdin: true, stdout: false, stderr: false }, Some(&theirs))?;
+    drop(theirs);
+    container.start()?;
+    typist.write_all(&b"123456789\n".repeat(25_000))?;
+    drop(typist);
+    ensure_eq!(monitor.exit(&container)?.code, 0, "how it ended");
+    ensure_eq!(log_lines(&container)?.len(), 25_000, "lines in the log");
     Ok(())
 }
 
