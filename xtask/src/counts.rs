@@ -52,6 +52,39 @@ pub fn skip_reasons(output: &str) -> Vec<String> {
     reasons
 }
 
+/// What failed: from lines that begin with `FAIL`, and Rust's own `---- NAME stdout ----`, a few lines each.
+#[derive(Debug, Default)]
+pub struct Failures {
+    lines: Vec<String>,
+    /// How many further lines belong to the last one.
+    follow: usize,
+}
+
+impl Failures {
+    /// How much is kept. The log has the rest.
+    const MAX: usize = 200;
+
+    /// Looks at the next line of the output.
+    pub fn take(&mut self, line: &str) {
+        let line = line.trim_end();
+        let begins = line.starts_with("FAIL") || (line.starts_with("---- ") && line.ends_with(" stdout ----"));
+        if begins {
+            self.follow = 6;
+        } else if ["ok ", "skip ", "test ", "---"].iter().any(|word| line.starts_with(word)) {
+            self.follow = 0;
+        }
+        if self.follow > 0 && !line.is_empty() && self.lines.len() < Self::MAX {
+            self.follow -= 1;
+            self.lines.push(if begins { line.to_owned() } else { format!("    {line}") });
+        }
+    }
+
+    /// The lines that tell of failures.
+    pub fn lines(self) -> Vec<String> {
+        self.lines
+    }
+}
+
 fn closing_line(line: &str) -> Option<Counts> {
     let (list, separator) = match line.strip_prefix("test result: ") {
         Some(rest) => (rest.split_once(". ")?.1, ';'),
@@ -102,5 +135,23 @@ mod tests {
     fn reasons_are_collected_once_each() {
         let output = "SKIPPED intel_rdt: no resctrl\nSKIP x: y\nSKIPPED intel_rdt: no resctrl\nSKIPPING stones\nskip  a::b: no c\n";
         assert_eq!(skip_reasons(output), ["intel_rdt: no resctrl", "x: y", "a::b: no c"]);
+    }
+
+    #[test]
+    fn failures_are_kept_with_what_follows() {
+        let output = "ok    a (3 ms)\nFAIL  b::c (95 ms): output is missing\nok    d\nnoise\n---- e::f stdout ----\n\n\
+                      thread 'e::f' panicked at x.rs:3:\nleft != right\n\nfailures:\n    e::f\ntest result: FAILED. 0 passed; \
+                      1 failed; 0 ignored\nnoise\n";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.take(line));
+        let expected = [
+            "FAIL  b::c (95 ms): output is missing",
+            "---- e::f stdout ----",
+            "    thread 'e::f' panicked at x.rs:3:",
+            "    left != right",
+            "    failures:",
+            "        e::f",
+        ];
+        assert_eq!(failures.lines(), expected);
     }
 }

@@ -3,7 +3,7 @@
 //! A lane is a kind of place to run in: nowhere special, this host as root, the peers' box, the virtual machine. A lane
 //! that cannot run here is told as skipped, never as passed.
 
-use crate::counts::{self, Counts};
+use crate::counts::{self, Counts, Failures};
 use crate::vm::payload;
 use crate::{dist, peers, s3, sdk, session, sh, vm};
 use anyhow::{Context, Result, bail};
@@ -32,10 +32,11 @@ const LANES: &[Lane] = &[
     Lane { name: "vm", what: "another kernel: AppArmor, SELinux, systemd", run: vm_lane },
 ];
 
-/// What a lane did: its counts, the reasons for what it skipped, and everything that it printed, in a file.
+/// What a lane did: its counts, the reasons for what it skipped, what failed, and everything that it printed, in a file.
 struct Journal {
     counts: Counts,
     skips: Vec<String>,
+    failures: Failures,
     log: fs::File,
 }
 
@@ -46,6 +47,7 @@ impl Journal {
         // The log is a convenience: a full disk shows in the tests themselves.
         drop(writeln!(self.log, "{line}"));
         self.counts += counts::parse(line);
+        self.failures.take(line);
         for reason in counts::skip_reasons(line) {
             if !self.skips.contains(&reason) {
                 self.skips.push(reason);
@@ -101,7 +103,7 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
         println!("\n===== {}: {}", lane.name, lane.what);
         let log = directory.join(format!("{}.log", lane.name));
         let log = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let mut journal = Journal { counts: Counts::default(), skips: Vec::new(), log };
+        let mut journal = Journal { counts: Counts::default(), skips: Vec::new(), failures: Failures::default(), log };
         let started = Instant::now();
         if let Err(error) = (lane.run)(&mut journal) {
             journal.line(&format!("FAIL   lane {}: {error:#}", lane.name));
@@ -112,6 +114,7 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
             seconds: started.elapsed().as_secs(),
             counts: journal.counts,
             skips: journal.skips,
+            failures: journal.failures.lines(),
         });
     }
     print!("{}", summary(&rows));
@@ -244,9 +247,10 @@ struct Row {
     seconds: u64,
     counts: Counts,
     skips: Vec<String>,
+    failures: Vec<String>,
 }
 
-/// The table of all lanes, what was skipped and why, and the sum as the last line.
+/// The table of all lanes, what was skipped and why, what failed, and the sum as the last line.
 fn summary(rows: &[Row]) -> String {
     let mut sum = Counts::default();
     let mut lines =
@@ -264,6 +268,11 @@ fn summary(rows: &[Row]) -> String {
     if lines.len() > before + 1 {
         lines.push(String::new());
     }
+    for Row { name, failures, .. } in rows.iter().filter(|row| !row.failures.is_empty()) {
+        lines.push(format!("failed in {name}:"));
+        lines.extend(failures.iter().map(|line| format!("    {line}")));
+        lines.push(String::new());
+    }
     lines.push(sum.to_string());
     lines.join("\n") + "\n"
 }
@@ -276,12 +285,13 @@ mod tests {
     fn the_summary_ends_with_the_sum_alone_on_a_line() {
         let counts = Counts { passed: 5, failed: 1, skipped: 1 };
         let rows = [
-            Row { name: "unit", seconds: 3, counts, skips: vec!["x: no y".into()] },
-            Row { name: "vm", seconds: 70, counts, skips: Vec::new() },
+            Row { name: "unit", seconds: 3, counts, skips: vec!["x: no y".into()], failures: vec![] },
+            Row { name: "vm", seconds: 70, counts, skips: vec![], failures: vec!["FAIL  z".into()] },
         ];
         let text = summary(&rows);
         assert!(text.contains("unit           5       1        1        3\n"), "{text}");
         assert!(text.contains("\nskipped in unit: x: no y\n"), "{text}");
+        assert!(text.contains("\nfailed in vm:\n    FAIL  z\n"), "{text}");
         assert!(text.ends_with("\n10 passed, 2 failed, 2 skipped\n"), "{text}");
     }
 }
