@@ -25,6 +25,9 @@ const DETACH: &str = "ctrl-p,ctrl-q";
 const AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a client may take to read the head of an answer before the rest follows anyway.
 const HEAD: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a client may go on sending after the end of the process. What it sent and nobody read would take the last of
+/// the output with it when the connection is closed.
+pub(crate) const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest that is passed on at once.
 pub(crate) const PIECE: usize = 32 << 10;
 
@@ -109,7 +112,7 @@ pub(crate) fn hijack(mut request: Request, attached: Attached, how: Hijack) -> R
                 return Some((Ok(before), (socket, None)));
             }
             let mut piece = vec![0; PIECE];
-            match socket.read(&mut piece).await {
+            match read_process(&mut socket, &mut piece).await {
                 Ok(0) => None,
                 Ok(length) => {
                     piece.truncate(length);
@@ -167,6 +170,14 @@ async fn taken_over(connection: hyper::upgrade::Upgraded) -> Box<dyn Client> {
     Box::new(tokio::io::join(early.chain(reader), writer))
 }
 
+/// Reads what a process wrote; nothing is its end, which shows in another way where it left something unread.
+pub(crate) async fn read_process(process: &mut (impl AsyncRead + Unpin), piece: &mut [u8]) -> std::io::Result<usize> {
+    match process.read(piece).await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(0),
+        read => read,
+    }
+}
+
 /// Passes on both ways until the process ends, the client goes, or it detaches.
 async fn relay(
     client: impl AsyncRead + AsyncWrite + Unpin,
@@ -184,7 +195,7 @@ async fn relay(
     let output = async {
         let mut piece = vec![0; PIECE];
         loop {
-            let length = from_process.read(&mut piece).await?;
+            let length = read_process(&mut from_process, &mut piece).await?;
             if length == 0 {
                 if let Some(after) = after {
                     // Its status is asked for next.
@@ -202,23 +213,27 @@ async fn relay(
             let length = from_client.read(&mut piece).await?;
             if length == 0 {
                 // The client has no more to say, and may go on listening.
-                to_process.shutdown().await?;
+                let _ = to_process.shutdown().await;
                 return std::future::pending().await;
             }
             if !stdin {
                 continue;
             }
             let (text, detached) = typed.take(&piece[..length]);
-            to_process.write_all(&text).await?;
+            // That the process takes no more is no reason not to pass on what it wrote.
+            let _ = to_process.write_all(&text).await;
             if detached {
                 return Ok(());
             }
         }
     };
     tokio::select! {
-        ended = output => ended,
-        ended = input => ended,
+        ended = output => ended?,
+        ended = input => return ended,
     }
+    let rest = async { while from_client.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+    Ok(())
 }
 
 /// Looks for the keys that detach in what is typed.
@@ -274,6 +289,31 @@ fn detach_keys(text: &str) -> Outcome<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn output_is_whole_though_nobody_takes_the_input() {
+        let (process, mut other) = UnixStream::pair().unwrap();
+        let (client, theirs) = UnixStream::pair().unwrap();
+        let text = vec![b'x'; 150_000];
+        other.write_all(&text).await.unwrap();
+        drop(other);
+        let relayed = tokio::spawn(async move { relay(theirs, process, None, None, true, &[]).await });
+        let (mut reader, mut writer) = client.into_split();
+        // As long as anybody reads it.
+        let sending = tokio::spawn(async move { while writer.write_all(&[b'y'; 4096]).await.is_ok() {} });
+        let mut all = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match reader.read(&mut piece).await.unwrap() {
+                0 => break,
+                length => all.extend_from_slice(&piece[..length]),
+            }
+            tokio::time::sleep(std::time::Duration::from_micros(100)).await;
+        }
+        assert_eq!(all.len(), text.len());
+        sending.abort();
+        relayed.await.unwrap().unwrap();
+    }
 
     #[test]
     fn keys_that_detach() {

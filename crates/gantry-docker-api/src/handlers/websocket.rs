@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::stream::{Joined, PIECE, Typed, join};
+use super::stream::{Joined, LINGER, PIECE, Typed, join, read_process};
 use crate::error::{Failure, Outcome};
 use crate::reply::{Reply, full};
 use crate::request::{Request, Version};
@@ -109,7 +109,7 @@ async fn relay(
         }
         let mut heads = Heads::default();
         loop {
-            let length = from_process.read(&mut piece).await?;
+            let length = read_process(&mut from_process, &mut piece).await?;
             if length == 0 {
                 return sink.close().await;
             }
@@ -127,7 +127,8 @@ async fn relay(
                 continue;
             }
             let (text, detached) = typed.take(&message.into_data());
-            to_process.write_all(&text).await?;
+            // That the process takes no more is no reason not to pass on what it wrote.
+            let _ = to_process.write_all(&text).await;
             if detached {
                 break;
             }
@@ -135,9 +136,13 @@ async fn relay(
         Ok(())
     };
     tokio::select! {
-        ended = output => ended,
-        ended = input => ended,
+        ended = output => ended?,
+        ended = input => return ended,
     }
+    // The client answers the end with its own.
+    let rest = async { while messages.next().await.is_some_and(|message| message.is_ok()) {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+    Ok(())
 }
 
 /// Takes the heads out of what a process without a terminal writes.
