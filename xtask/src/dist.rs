@@ -1,6 +1,7 @@
 //! The executables that people install: the runtime, small and linked against musl (see .cargo/musl.toml), and the
 //! program, whole and static.
 
+use crate::built::{self, Kind};
 use crate::sh;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -31,7 +32,13 @@ pub fn quick_program() -> Result<PathBuf> {
 
 /// Builds the program as its tests have it, and returns its path.
 pub fn test_program() -> Result<PathBuf> {
-    build(&["build"], "gantry")
+    let built = built::of(&["gantry"], Kind::Program)?;
+    Ok(built.into_iter().next().context("cargo built no gantry")?.path)
+}
+
+/// Builds the fuzz targets, which are one program.
+pub fn fuzzer() -> Result<PathBuf> {
+    build(&["build"], "gantry-fuzz")
 }
 
 /// Builds what unpacks a layer and does nothing else, to measure it.

@@ -1,7 +1,6 @@
 //! `cargo xtask fuzz`: runs every fuzz target for a while, and keeps the inputs that did harm.
 
-use crate::vm::payload;
-use crate::{counts::Counts, sh};
+use crate::{counts::Counts, dist, sh};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +24,7 @@ struct Options {
 
 /// `cargo xtask fuzz`.
 pub fn main(args: &[String]) -> Result<ExitCode> {
-    let built = payload::build(&["gantry-fuzz"])?;
-    let program = &built.iter().find(|binary| binary.name == "gantry-fuzz").context("no gantry-fuzz was built")?.path;
+    let program = &dist::fuzzer()?;
     if let [verb, target, file] = args
         && verb == "replay"
     {

@@ -4,6 +4,7 @@
 //! crate, and it depends on no other crate of the workspace, so that it builds while they do not.
 
 mod bench;
+mod built;
 mod counts;
 mod debian;
 mod demo;

@@ -3,8 +3,8 @@
 //! A lane is a kind of place to run in: nowhere special, this host as root, the peers' box, the virtual machine. A lane
 //! that cannot run here is told as skipped, never as passed.
 
+use crate::built::{self, Kind};
 use crate::counts::{self, Counts, Failures};
-use crate::vm::payload;
 use crate::{dist, peers, s3, sdk, session, sh, vm};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -147,17 +147,24 @@ fn unit(journal: &mut Journal) -> Result<()> {
     journal.tests("unit tests", &mut cargo)
 }
 
+/// `cargo test` for the crates that touch something, always all of them: with only a few of them, what they depend on would
+/// have other features, and be built once more.
+pub fn cargo_test() -> Command {
+    let mut cargo = sh::cargo(&["test", "--workspace"]);
+    for package in PURE {
+        cargo.args(["--exclude", package]);
+    }
+    cargo
+}
+
 fn root(journal: &mut Journal) -> Result<()> {
     if !is_root()? {
         journal.skip("lane root", "it makes namespaces, mounts and cgroups, and we are not root");
         return Ok(());
     }
-    let mut cargo = sh::cargo(&["test", "--quiet", "--no-fail-fast", "--workspace"]);
-    for package in PURE {
-        cargo.args(["--exclude", package]);
-    }
     let runtime = dist::runtime()?;
-    cargo.env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime);
+    let mut cargo = cargo_test();
+    cargo.args(["--quiet", "--no-fail-fast"]).env("GANTRY_LANE", "root").env("GANTRY_OCI", runtime);
     // Kept until the tests have ended.
     let storage = s3::start();
     match &storage {
@@ -176,17 +183,16 @@ fn peers_lane(journal: &mut Journal) -> Result<()> {
         journal.skip("lane peers", "the box is a root file system with mounts, and we are not root");
         return Ok(());
     }
-    let runtime = payload::build(&["gantry-oci"])?;
-    let runtime = &runtime.iter().find(|binary| binary.name == "gantry-oci").context("no gantry-oci was built")?.path;
+    let runtime = &dist::runtime()?;
     let _box = peers::hold()?;
-    for test in payload::build_tests(&["gantry-oci"])?.iter().filter(|test| !test.is_unit()) {
+    for test in built::of(&["gantry-oci"], Kind::Tests)?.iter().filter(|test| !test.is_unit()) {
         journal.line(&format!("--- {} on cgroup v2 alone", test.name));
         let path = test.path.to_string_lossy();
         let mut command = peers::command("v2", &[&*path]);
         journal.tests(&test.name, command.env("GANTRY_LANE", "peers-v2").env("GANTRY_OCI", runtime))?;
     }
     // CRIU reaches into the kernel: that of the box is newer than the host's may be.
-    for test in payload::build_tests(&["gantry-engine"])?.iter().filter(|test| test.name == "gantry-engine.engine") {
+    for test in built::of(&["gantry-engine"], Kind::Tests)?.iter().filter(|test| test.name == "gantry-engine.engine") {
         journal.line("--- checkpoints of the engine on cgroup v2 alone");
         let path = test.path.to_string_lossy();
         let mut command = peers::command("v2", &[&*path, "checkpoint::"]);

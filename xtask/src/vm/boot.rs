@@ -1,8 +1,9 @@
 //! One boot: qemu is started, the guest's output is passed on as it comes, and its status and files are fetched.
 
 use super::image::Image;
-use super::payload::{self, Binary};
+use super::payload;
 use super::{Boot, logs};
+use crate::built::Binary;
 use crate::sh;
 use anyhow::{Context, Result, bail};
 use std::fs;

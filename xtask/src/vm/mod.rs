@@ -5,10 +5,11 @@
 
 mod boot;
 mod image;
-pub mod payload;
+mod payload;
 pub mod suite;
 
-use crate::sh;
+use crate::built::Binary;
+use crate::{dist, sh};
 use anyhow::{Context, Result, bail};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -113,8 +114,8 @@ pub fn main(args: &[String]) -> Result<ExitCode> {
 
 fn run_command(options: &Options) -> Result<ExitCode> {
     let image = image::ensure()?;
-    let mut binaries = if options.build { payload::build(&["gantry-oci"])? } else { Vec::new() };
-    binaries.extend(options.with.iter().map(|path| payload::Binary::of_file(path)));
+    let mut binaries = if options.build { vec![Binary::of_file(&dist::runtime()?)] } else { Vec::new() };
+    binaries.extend(options.with.iter().map(|path| Binary::of_file(path)));
     let request = boot::Request {
         boot: options.boot,
         memory: options.memory,

@@ -1,9 +1,9 @@
 //! `cargo xtask vm test`: the project's tests in every boot.
 
 use super::boot::{self, Request};
-use super::payload::{self, Binary};
 use super::{Boot, image};
-use crate::counts;
+use crate::built::{self, Binary, Kind};
+use crate::{counts, dist};
 use anyhow::Result;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,8 +30,8 @@ pub fn run(boots: &[Boot]) -> Result<ExitCode> {
 /// The same, for one who counts for himself.
 pub fn run_with(boots: &[Boot], each_line: &mut dyn FnMut(&str)) -> Result<bool> {
     let image = image::ensure()?;
-    let tests = payload::build_tests(PACKAGES)?;
-    let mut binaries = payload::build(&["gantry-oci"])?;
+    let tests = built::of(PACKAGES, Kind::Tests)?;
+    let mut binaries = vec![Binary::of_file(&dist::runtime()?)];
     binaries.extend(tests.iter().cloned());
     let mut all_passed = true;
     for &boot in boots {
