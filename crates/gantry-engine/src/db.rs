@@ -90,8 +90,8 @@ impl Db {
         let found = read(&rows)?;
         let (jobs, queue) = channel();
         let reserve = Reserve::new(path.with_extension("reserve"));
-        reserve.set_aside();
-        let file = File { path: path.to_owned(), database: Some(rows.0), reserve, given_up: false };
+        let kept = reserve.set_aside();
+        let file = File { path: path.to_owned(), database: Some(rows.0), reserve, kept };
         let thread = std::thread::Builder::new().name("database".to_owned());
         let thread = thread.spawn(move || serve(file, &queue)).context(|| "start a thread".to_owned())?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, found))
@@ -170,9 +170,9 @@ fn open(path: &Path) -> Result<Database> {
 struct File {
     path: PathBuf,
     database: Option<Database>,
-    /// Space that is given up for what has to be written on a full disk, and whether it was.
+    /// Space that is given up for what has to be written on a full disk, and whether it is kept at present.
     reserve: Reserve,
-    given_up: bool,
+    kept: bool,
 }
 
 /// Writes until nobody can ask any more.
@@ -241,12 +241,11 @@ impl File {
         // What has happened already, or makes room, does not wait for room.
         let presses = |row: &Row| row.value.is_none() || row.table == Table::States;
         if result.is_err() && rows.clone().any(presses) && self.reserve.give_up() {
-            self.given_up = true;
+            self.kept = false;
             result = self.try_commit(rows);
         }
-        if result.is_ok() && self.given_up {
-            self.reserve.set_aside();
-            self.given_up = !self.reserve.is_there();
+        if result.is_ok() && !self.kept {
+            self.kept = self.reserve.set_aside();
         }
         result
     }

@@ -20,22 +20,20 @@ impl Reserve {
         Self(path.into())
     }
 
-    /// Whether there is some.
-    pub fn is_there(&self) -> bool {
-        self.0.exists()
-    }
-
-    /// Sets the space aside, unless that is done or there is hardly any.
-    pub fn set_aside(&self) {
-        let free = || self.0.parent().map_or(0, free_bytes);
-        if self.is_there() || free() < 16 * BYTES {
-            return;
+    /// Sets the space aside, unless that is done or there is hardly any. Returns whether it is kept now.
+    pub fn set_aside(&self) -> bool {
+        if self.0.exists() {
+            return true;
+        }
+        if self.0.parent().map_or(0, free_bytes) < 16 * BYTES {
+            return false;
         }
         let made = File::create(&self.0);
         let made = made.and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, BYTES).map_err(Into::into));
-        if let Err(error) = made {
+        if let Err(error) = &made {
             tracing::debug!(%error, "no space is set aside for a full disk");
         }
+        made.is_ok()
     }
 
     /// Gives the space up. Returns whether there was some.
@@ -58,7 +56,7 @@ mod tests {
         std::fs::create_dir(&directory).unwrap();
         let reserve = Reserve::new(directory.join("reserve"));
         assert!(!reserve.give_up());
-        reserve.set_aside();
+        assert!(reserve.set_aside() && reserve.set_aside());
         assert_eq!(std::fs::metadata(directory.join("reserve")).unwrap().len(), BYTES);
         assert!(reserve.give_up() && !reserve.give_up());
         std::fs::remove_dir(&directory).unwrap();

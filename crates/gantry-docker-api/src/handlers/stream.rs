@@ -315,6 +315,26 @@ mod tests {
         relayed.await.unwrap().unwrap();
     }
 
+    /// Which of both ways has its turn first is by chance, so there are some rounds.
+    #[tokio::test]
+    async fn input_that_comes_too_late_does_not_cut_the_output() {
+        for _ in 0..24 {
+            let (process, mut other) = UnixStream::pair().unwrap();
+            let (mut client, theirs) = UnixStream::pair().unwrap();
+            other.write_all(b"done").await.unwrap();
+            drop(other);
+            client.write_all(&[b'y'; 64 << 10]).await.unwrap();
+            let relayed = tokio::spawn(async move { relay(theirs, process, None, None, true, &[]).await });
+            // By now the output is passed on, whether or not anybody lingers.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, b"done");
+            drop(client);
+            relayed.await.unwrap().unwrap();
+        }
+    }
+
     #[test]
     fn keys_that_detach() {
         let check = |pieces: &[&[u8]], expect: &[u8], detached: bool| {

@@ -243,4 +243,26 @@ mod tests {
         let (messages, got) = talk(how(false, true), None, &[Message::Text("a\u{10}\u{11}b".into())], b"").await;
         assert_eq!((messages, got), (vec![], b"a".to_vec()));
     }
+    /// Which of both ways has its turn first is by chance, so there are some rounds.
+    #[tokio::test]
+    async fn output_is_whole_though_nobody_takes_the_input() {
+        for _ in 0..24 {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (process, mut other) = UnixStream::pair().unwrap();
+            other.write_all(b"done").await.unwrap();
+            drop(other);
+            let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+            client.send(Message::Binary("late".into())).await.unwrap();
+            let talk = Talk { keys: Vec::new(), stdin: true, framed: false, binary: true };
+            let served = tokio::spawn(async move {
+                let (sink, messages) = WebSocketStream::from_raw_socket(ours, Role::Server, None).await.split();
+                relay(sink, messages, process, None, &talk).await
+            });
+            let told = client.next().await.unwrap().unwrap();
+            assert_eq!(told, Message::Binary("done".into()));
+            assert!(client.next().await.unwrap().unwrap().is_close());
+            drop(client);
+            served.await.unwrap().unwrap();
+        }
+    }
 }
