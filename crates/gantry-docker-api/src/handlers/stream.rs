@@ -323,7 +323,7 @@ mod tests {
             let (mut client, theirs) = UnixStream::pair().unwrap();
             other.write_all(b"done").await.unwrap();
             drop(other);
-            client.write_all(&[b'y'; 64 << 10]).await.unwrap();
+            client.write_all(&vec![b'y'; 64 << 10]).await.unwrap();
             let relayed = tokio::spawn(async move { relay(theirs, process, None, None, true, &[]).await });
             // By now the output is passed on, whether or not anybody lingers.
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
